@@ -1,0 +1,45 @@
+"""What a caller may touch: its own organization, with the role that the call needs."""
+
+from __future__ import annotations
+
+from frontdesk.kit.errors import InvalidArgument, NotFound, PermissionDenied
+from frontdesk.kit.principal import current_principal
+
+ROLES = ("viewer", "agent", "manager", "admin", "owner")
+
+
+def allowed_organization(requested: str, *, need: str) -> str:
+    """The organization that a call is about.
+
+    A caller from outside gets its own, whether it names it or not; a service of the fleet must name one.
+    Raises PermissionDenied for another organization or a role below `need`, InvalidArgument when none is named.
+    """
+    principal = current_principal.get()
+    if principal is None or principal.kind == "service":
+        if not requested:
+            raise InvalidArgument("organization_id", "is needed")
+        return requested
+    if principal.role not in ROLES or ROLES.index(principal.role) < ROLES.index(need):
+        raise PermissionDenied(f"this needs the role {need}; yours is {principal.role or 'none'}")
+    if requested and principal.organization_id and requested != principal.organization_id:
+        raise PermissionDenied("that organization is not yours")
+    return principal.organization_id or requested or _none_named()
+
+
+def check_owner(organization_id: str | None, *, need: str, what: str) -> str:
+    """The organization of a thing that was found, if the caller may touch it.
+
+    Another organization's thing does not exist for the caller: NotFound, as for a thing that is not there.
+    """
+    if organization_id is None:
+        raise NotFound(f"no such {what}")
+    try:
+        return allowed_organization(organization_id, need=need)
+    except PermissionDenied as denied:
+        if "not yours" in denied.message:
+            raise NotFound(f"no such {what}") from denied
+        raise
+
+
+def _none_named() -> str:
+    raise InvalidArgument("organization_id", "is needed")

@@ -1,0 +1,124 @@
+"""Every NATS subject, stream and bucket name of the product, and nothing else knows one.
+
+A subject's token is an id made safe: `encode_token` keeps letters, digits, `-` and `_`, and writes any other
+byte of the UTF-8 text as `=XX`. `decode_token` turns it back.
+
+    inbound.<account>.<chat>      what the platform said, gateway to reply-engine
+    timer.<what>.<id>             a message to deliver later; fires as due.<what>.<id>
+    outbound.<shard>.<account>    what to say, reply-engine to the gateway replica that owns the shard
+    event.<kind>.<account>        what happened
+    notify.<channel kind>         notifications to send
+    dead.<stream>                 messages nobody could handle
+    wake.<service>                a lease for a service to stay up
+    rpc.<package.Service>.<Method>[.<shard>]
+"""
+
+from __future__ import annotations
+
+import zlib
+
+INBOUND = "INBOUND"
+TIMERS = "TIMERS"
+OUTBOUND = "OUTBOUND"
+EVENTS = "EVENTS"
+NOTIFY = "NOTIFY"
+DEAD = "DEAD"
+WAKE = "WAKE"
+
+SHARDS_BUCKET = "frontdesk-shards"
+CRASHES_BUCKET = "frontdesk-crashes"
+
+EVENT_KINDS = ("session", "message", "order", "reply", "usage", "alert", "device")
+
+_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+
+
+def encode_token(text: str) -> str:
+    """`text` as one subject token; raises ValueError when it is empty."""
+    if not text:
+        raise ValueError("an empty id can't be a subject token")
+    return "".join(chr(byte) if byte in _SAFE else f"={byte:02X}" for byte in text.encode())
+
+
+def decode_token(token: str) -> str:
+    """The id that `encode_token` made `token` of; raises ValueError when it made none."""
+    head, *coded = token.split("=")
+    data = head.encode()
+    for part in coded:
+        data += bytes([int(part[:2], 16)]) + part[2:].encode()
+    return data.decode()
+
+
+def shard_of(account_id: str, shards: int) -> int:
+    """The shard of an account: crc32 of its id modulo the number of shards fixed at install."""
+    return zlib.crc32(account_id.encode()) % shards
+
+
+def inbound(account_id: str, chat_id: str) -> str:
+    return f"inbound.{encode_token(account_id)}.{encode_token(chat_id)}"
+
+
+def timer(what: str, timer_id: str) -> str:
+    return f"timer.{encode_token(what)}.{encode_token(timer_id)}"
+
+
+def due(what: str, timer_id: str) -> str:
+    return f"due.{encode_token(what)}.{encode_token(timer_id)}"
+
+
+def due_filter(what: str) -> str:
+    return f"due.{encode_token(what)}.*"
+
+
+def timer_id_of(due_subject: str) -> str:
+    """The timer's id in a `due.<what>.<id>` subject."""
+    return decode_token(due_subject.split(".", 2)[2])
+
+
+def outbound(shard: int, account_id: str) -> str:
+    return f"outbound.{shard}.{encode_token(account_id)}"
+
+
+def outbound_filter(shard: int) -> str:
+    return f"outbound.{shard}.*"
+
+
+def event(kind: str, account_id: str) -> str:
+    if kind not in EVENT_KINDS:
+        raise ValueError(f"unknown kind of event: {kind}")
+    return f"event.{kind}.{encode_token(account_id)}"
+
+
+def event_filter(kind: str = "*", account_id: str | None = None) -> str:
+    return f"event.{kind}.{encode_token(account_id) if account_id else '*'}"
+
+
+def notify(channel_kind: str) -> str:
+    return f"notify.{encode_token(channel_kind)}"
+
+
+def dead(stream: str) -> str:
+    return f"dead.{stream}"
+
+
+def wake(service: str) -> str:
+    return f"wake.{encode_token(service)}"
+
+
+def rpc(service: str, method: str, shard: int | None = None) -> str:
+    """`service` is the full proto name, `frontdesk.api.replies.v1.ReplyService`; its dots become tokens."""
+    base = f"rpc.{service}.{method}"
+    return base if shard is None else f"{base}.{shard}"
+
+
+def gateway_consumer(shard: int) -> str:
+    """The durable OUTBOUND consumer of a shard; re-made at each takeover."""
+    return f"connection-gateway-{shard}"
+
+
+def lease_key(shard: int) -> str:
+    return f"lease.{shard}"
+
+
+def member_key(member_id: str) -> str:
+    return f"member.{encode_token(member_id)}"
