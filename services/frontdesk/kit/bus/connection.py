@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import nats
 from google.protobuf.message import Message
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
@@ -20,6 +20,7 @@ from nats.js import JetStreamContext, api
 from opentelemetry import propagate
 
 from frontdesk.kit.bus.topology import ensure_streams
+from frontdesk.kit.config import NatsSettings
 from frontdesk.kit.errors import ResourceExhausted, Unavailable
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,9 @@ class BusSettings:
 
     url: str
     name: str = "frontdesk"
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    creds: str | None = None
     replicas: int = 1
     publish_timeout: float = 5.0
     publishes_in_flight: int = 64
@@ -51,6 +55,18 @@ class Outgoing:
     headers: Mapping[str, str] | None = None
 
 
+def bus_settings(settings: NatsSettings, name: str, replicas: int = 1) -> BusSettings:
+    """What the environment says of NATS."""
+    return BusSettings(
+        url=settings.nats_url,
+        name=name,
+        user=settings.nats_user,
+        password=settings.nats_password.get_secret_value() if settings.nats_password else None,
+        creds=str(settings.nats_creds) if settings.nats_creds else None,
+        replicas=replicas,
+    )
+
+
 class Bus:
     """A connection to NATS with JetStream. Make it with `Bus.connect`."""
 
@@ -64,7 +80,8 @@ class Bus:
 
     @classmethod
     async def connect(cls, settings: BusSettings, *, ensure: bool = True) -> Bus:
-        """Connect, and with `ensure` make sure that all streams exist; raises Unavailable naming the server."""
+        """Connect, and with `ensure` make sure that all streams exist; raises Unavailable naming the
+        server."""
         holder: list[Bus] = []
 
         async def reconnected() -> None:
@@ -81,11 +98,14 @@ class Bus:
         nc = Client()
         try:
             await nc.connect(
-                settings.url,
+                settings.url.split(","),
                 name=settings.name,
+                user=settings.user,
+                password=settings.password,
+                user_credentials=settings.creds,
                 allow_reconnect=True,
                 max_reconnect_attempts=-1,
-                reconnect_time_wait=settings.reconnect_wait,
+                reconnect_time_wait=settings.reconnect_wait,  # type: ignore[arg-type]  # seconds, a fraction works
                 connect_timeout=3,
                 ping_interval=10,
                 max_outstanding_pings=2,
@@ -137,7 +157,9 @@ class Bus:
         """
         payload = message if isinstance(message, bytes) else message.SerializeToString()
         if len(payload) > self.nc.max_payload:
-            raise ResourceExhausted(f"a message of {len(payload)} bytes is over the limit of {self.nc.max_payload}")
+            raise ResourceExhausted(
+                f"a message of {len(payload)} bytes is over the limit of {self.nc.max_payload}"
+            )
         full: dict[str, str] = dict(headers) if headers else {}
         if msg_id:
             full[MSG_ID] = msg_id
@@ -149,11 +171,14 @@ class Bus:
                     subject, payload, timeout=self.settings.publish_timeout, headers=full or None
                 )
             except (NatsError, TimeoutError, OSError) as error:
-                raise Unavailable(f"NATS did not store a message on {subject.split('.')[0]}: {error}") from error
+                raise Unavailable(
+                    f"NATS did not store a message on {subject.split('.', 1)[0]}: {error}"
+                ) from error
         return ack.seq
 
     async def publish_all(self, messages: Sequence[Outgoing]) -> None:
-        """Store many messages, at most `publishes_in_flight` at a time; raises the first error after all ended."""
+        """Store many messages, at most `publishes_in_flight` at a time; raises the first error after all
+        ended."""
         results = await asyncio.gather(
             *(self.publish(m.subject, m.payload, msg_id=m.msg_id, headers=m.headers) for m in messages),
             return_exceptions=True,
@@ -180,9 +205,7 @@ class Bus:
             await self.nc.close()
 
 
-def _tls(ca_file: str | None) -> nats.aio.client.ssl.SSLContext | None:
+def _tls(ca_file: str | None) -> ssl.SSLContext | None:
     if ca_file is None:
         return None
-    import ssl
-
     return ssl.create_default_context(cafile=ca_file)

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 SUSPICIOUS_DELIVERIES = 3
 
 
-class Release(Exception):
+class Release(Exception):  # noqa: N818 - not an error, a request
     """Raised by a handler: give the messages back at once, unchanged."""
 
 
@@ -59,7 +59,8 @@ Handler = Callable[[Sequence[Delivery]], Awaitable[None]]
 
 
 class Consumer:
-    """Runs `handler` over a durable consumer, `parallel` calls at a time, up to `max_batch` messages a call."""
+    """Runs `handler` over a durable consumer, `parallel` calls at a time, up to `max_batch` messages a
+    call."""
 
     def __init__(
         self,
@@ -147,7 +148,9 @@ class Consumer:
             async with asyncio.timeout(timeout):
                 await self._idle.wait()
         except TimeoutError:
-            log.warning("%s: %d messages still in work at the end of the drain", self.spec.name, len(self._working))
+            log.warning(
+                "%s: %d messages still in work at the end of the drain", self.spec.name, len(self._working)
+            )
         for delivery in list(self._working):
             await self._answer(delivery, b"-NAK")
 
@@ -267,7 +270,9 @@ class Consumer:
         while True:
             try:
                 await self._bus.publish(
-                    subjects.dead(self.spec.stream), letter, msg_id=f"dead:{self.spec.stream}:{delivery.sequence}"
+                    subjects.dead(self.spec.stream),
+                    letter,
+                    msg_id=f"dead:{self.spec.stream}:{delivery.sequence}",
                 )
                 break
             except FrontdeskError as error:
@@ -300,7 +305,8 @@ def _nak(delay: float) -> bytes:
 
 
 def _delivery(msg: Msg) -> Delivery:
-    """Read `$JS.ACK.<stream>.<consumer>.<delivered>.<sseq>.<cseq>.<time>.<pending>`, with or without a domain."""
+    """Read `$JS.ACK.<stream>.<consumer>.<delivered>.<sseq>.<cseq>.<time>.<pending>`, with or without a
+    domain."""
     tokens = msg.reply.split(".")
     offset = 2 if len(tokens) > 9 else 0  # a domain and an account hash stand before the stream's name
     return Delivery(

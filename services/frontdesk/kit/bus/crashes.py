@@ -34,7 +34,9 @@ class CrashLog:
             try:
                 self._bucket = await self._bus.js.key_value(name)
             except NotFoundError:
-                config = api.KeyValueConfig(bucket=name, ttl=KEEP_SECONDS, replicas=self._bus.settings.replicas)
+                config = api.KeyValueConfig(
+                    bucket=name, ttl=KEEP_SECONDS, replicas=self._bus.settings.replicas
+                )
                 try:
                     self._bucket = await self._bus.js.create_key_value(config)
                 except BadRequestError:  # another replica was faster

@@ -6,6 +6,7 @@ update what differs and leave the rest alone. Consumers that belong to a shard a
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
 from nats.errors import Error as NatsError
@@ -75,8 +76,9 @@ class ConsumerSpec:
         )
 
 
-# INBOUND and OUTBOUND refuse new messages when full: the writer keeps what it has, nothing is lost. The server
-# does not allow that for a stream with schedules; a timer that a full TIMERS drops is found by the sweep.
+# INBOUND and OUTBOUND refuse new messages when full: the writer keeps what it has, nothing is lost. The
+# server does not allow that for a stream with schedules; a timer that a full TIMERS drops is found by the
+# sweep.
 STREAMS = (
     StreamSpec(subjects.INBOUND, ("inbound.>",), work_queue=True, discard_new=True),
     StreamSpec(subjects.OUTBOUND, ("outbound.>",), work_queue=True, discard_new=True),
@@ -84,7 +86,9 @@ STREAMS = (
     StreamSpec(subjects.EVENTS, ("event.>",), max_age=7 * DAY),
     StreamSpec(subjects.NOTIFY, ("notify.>",), work_queue=True, discard_new=True),
     StreamSpec(subjects.DEAD, ("dead.>",), max_age=30 * DAY),
-    StreamSpec(subjects.WAKE, ("wake.>",), max_age=60, max_msgs_per_subject=1, max_bytes=MIB, duplicate_window=60),
+    StreamSpec(
+        subjects.WAKE, ("wake.>",), max_age=60, max_msgs_per_subject=1, max_bytes=MIB, duplicate_window=60
+    ),
 )
 
 
@@ -106,10 +110,8 @@ async def ensure_consumer(js: JetStreamContext, spec: ConsumerSpec, *, remake: b
     an earlier owner holds comes back at once and its late acknowledgements mean nothing."""
     try:
         if remake:
-            try:
+            with contextlib.suppress(NotFoundError):
                 await js.delete_consumer(spec.stream, spec.name)
-            except NotFoundError:
-                pass
         await js.add_consumer(spec.stream, spec.config())
     except (NatsError, TimeoutError) as error:
         raise Unavailable(f"consumer {spec.name} could not be made: {error}", consumer=spec.name) from error

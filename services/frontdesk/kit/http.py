@@ -1,0 +1,493 @@
+"""HTTP doors: one shape of error, a verified caller, limits, and a server inside an asyncio program.
+
+Every error leaves as `{code, message, data, trace_id}` (X-11). What a FrontdeskError says is for the caller;
+any other exception is logged with its trace id and leaves as a generic sentence (X-12).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import socket
+import time
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import uvicorn
+from fastapi import FastAPI, HTTPException, Request, WebSocket
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
+from opentelemetry import metrics, trace
+from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from frontdesk.kit.errors import FrontdeskError, InvalidArgument, PermissionDenied, Unavailable
+from frontdesk.kit.lifecycle import Readiness, Spawn
+from frontdesk.kit.principal import Principal, current_principal
+from frontdesk.kit.telemetry import names
+from frontdesk.kit.telemetry.propagation import extract, trace_id
+from frontdesk.kit.tokens import Role
+
+logger = logging.getLogger(__name__)
+
+GENERIC_MESSAGE = "Something went wrong on our side. Give support the trace id."
+RESTART_MESSAGE = "The service restarts. Try again in a moment."
+GZIP_FROM_BYTES = 1024
+WS_POLICY_VIOLATION = 1008
+API_CONTENT_POLICY = "default-src 'none'; frame-ancestors 'none'"
+
+_STATUS: Final = {
+    "INVALID_ARGUMENT": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "FAILED_PRECONDITION": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+_CODE: Final = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    405: "UNIMPLEMENTED",
+    409: "FAILED_PRECONDITION",
+    413: "INVALID_ARGUMENT",
+    415: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+class Authenticator(Protocol):
+    """Says who calls, from headers or metadata with lower-case names."""
+
+    async def authenticate(self, metadata: Mapping[str, str]) -> Principal:
+        """The caller; raises Unauthenticated."""
+        ...
+
+
+def create_app(
+    title: str,
+    authenticator: Authenticator,
+    *,
+    readiness: Readiness,
+    max_body_bytes: int = 1024 * 1024,
+    content_policy: str = API_CONTENT_POLICY,
+    lifespan: Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]] | None = None,
+    tracer: Tracer | None = None,
+) -> FastAPI:
+    """An application whose routes use `Depends(require(role))`.
+
+    It answers `/healthz` and `/readyz`. Interactive documentation and the schema are not served;
+    `app.openapi()` gives the schema. `content_policy` is the Content-Security-Policy header of every answer.
+    """
+    app = FastAPI(
+        title=title,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=lifespan,
+        exception_handlers=_HANDLERS,
+        middleware=_middleware(max_body_bytes, content_policy, tracer),
+        # FastAPI's own spans and logs would be a second set, with queries and exception texts in them.
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
+    )
+    app.state.authenticator = authenticator
+    app.router.routes.extend(_health_routes(readiness))
+    return app
+
+
+def ops_app(readiness: Readiness, prometheus: Callable[[], bytes]) -> Starlette:
+    """`/healthz`, `/readyz`, `/metrics` for the port that only the cluster reaches; asks for no token."""
+
+    async def serve_metrics(_: Request) -> Response:
+        body = await run_in_threadpool(prometheus)
+        return Response(body, media_type="text/plain; version=1.0.0; charset=utf-8")
+
+    return Starlette(
+        routes=[*_health_routes(readiness), Route("/metrics", serve_metrics)],
+        exception_handlers=_HANDLERS,
+        middleware=_middleware(0, API_CONTENT_POLICY, None),
+    )
+
+
+def require(role: Role) -> Callable[[HTTPConnection], Coroutine[Any, Any, Principal]]:
+    """A dependency that gives the caller and sets `current_principal`.
+
+    Raises Unauthenticated without a valid token and PermissionDenied when the caller's role is below `role`.
+    """
+
+    async def dependency(connection: HTTPConnection) -> Principal:
+        authenticator: Authenticator = connection.app.state.authenticator
+        principal = await authenticator.authenticate(connection.headers)
+        if principal.role not in list(Role) or not Role(principal.role).at_least(role):
+            raise PermissionDenied(f"this needs the role {role} or one above it", role=str(principal.role))
+        current_principal.set(principal)
+        return principal
+
+    return dependency
+
+
+class HttpServer:
+    """Serves `app` as a lifecycle component: no signal handlers, port 0 takes a free port, `port` tells it.
+
+    `spawn` runs the server's task: give `Service.spawn`, so that a crash of the server ends the service.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        app: ASGIApp,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        ws_max_bytes: int = 1024 * 1024,
+        ws_compression: bool = True,
+        max_connections: int = 10_000,
+        spawn: Spawn | None = None,
+    ) -> None:
+        self.name = name
+        self._host = host
+        self._port = port
+        self._spawn = spawn or _spawn
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                lifespan="on",
+                loop="none",
+                http="h11",
+                h11_max_incomplete_event_size=32 * 1024,
+                ws="websockets-sansio",
+                ws_max_size=ws_max_bytes,
+                ws_per_message_deflate=ws_compression,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                limit_concurrency=max_connections,
+            )
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port served; with 0 asked for it is known after `start`."""
+        return self._port
+
+    async def start(self) -> None:
+        """Listen and return when requests are accepted; raises Unavailable when the address is taken."""
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((self._host, self._port))
+        except OSError as error:
+            listener.close()
+            raise Unavailable(
+                f"{self.name} can't listen on {self._host}:{self._port}: {error.strerror}"
+            ) from None
+        self._port = listener.getsockname()[1]
+        self._task = self._spawn(self.name, self._serve(listener))
+        ready = asyncio.ensure_future(self._server.ready.wait())
+        try:
+            await asyncio.wait((self._task, ready), return_when=asyncio.FIRST_COMPLETED)
+            if not self._server.ready.is_set():
+                cause = None if self._task.cancelled() else self._task.exception()
+                raise Unavailable(f"{self.name} could not start") from cause
+        except BaseException:
+            self._task.cancel()
+            listener.close()
+            raise
+        finally:
+            ready.cancel()
+        logger.info("%s listens on %s:%d", self.name, self._host, self._port)
+
+    async def stop(self, deadline_s: float) -> None:
+        """Take no new connection, let requests finish, and cut what is left shortly before the deadline."""
+        if self._task is None or self._task.done():
+            return
+        # What is cut needs a moment to end, and the lifespan of the application its own.
+        self._server.config.timeout_graceful_shutdown = max(deadline_s - 0.5, 0.0)  # type: ignore[assignment]
+        self._server.should_exit = True
+        await asyncio.wait((self._task,), timeout=deadline_s)
+
+    async def _serve(self, listener: socket.socket) -> None:
+        try:
+            await self._server.serve(sockets=[listener])
+        except SystemExit:  # uvicorn's way to say that the application's lifespan failed
+            raise Unavailable(f"the application of {self.name} did not start") from None
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers, telling when it has started."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self.ready.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def _spawn(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    return asyncio.create_task(work, name=name)
+
+
+def status_of(error: FrontdeskError) -> int:
+    """The HTTP status of an error's code; 500 for a code that is our own fault."""
+    return _STATUS.get(error.code, 500)
+
+
+def _body(code: str, message: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"code": code, "message": message, "data": _plain(data), "trace_id": trace_id()}
+
+
+def _plain(value: object) -> Any:
+    """`value` as JSON can hold it; what it can't is shown as text."""
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, float) and math.isfinite(value) else str(value)
+
+
+async def _frontdesk_error(connection: HTTPConnection, error: Exception) -> Response:
+    assert isinstance(error, FrontdeskError)
+    status = status_of(error)
+    if isinstance(connection, WebSocket):
+        return await _close(connection, error.code)
+    if status == 500:
+        logger.error("a request failed", exc_info=error, extra={"code": error.code})
+        return JSONResponse(_body(error.code, GENERIC_MESSAGE, {}), status)
+    headers = {}
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if error.retryable:
+        wait_s = error.facts.get("retry_after_s", 1)
+        headers["retry-after"] = str(max(1, round(wait_s))) if isinstance(wait_s, int | float) else "1"
+    return JSONResponse(_body(error.code, error.message, error.facts), status, headers=headers)
+
+
+async def _invalid_request(connection: HTTPConnection, error: Exception) -> Response:
+    """What FastAPI found wrong, as INVALID_ARGUMENT with the field; the input is not repeated."""
+    assert isinstance(error, RequestValidationError | WebSocketRequestValidationError)
+    problems = [{"field": _field(item["loc"]), "problem": str(item["msg"])} for item in error.errors()]
+    first = InvalidArgument(problems[0]["field"], problems[0]["problem"], problems=problems)
+    return await _frontdesk_error(connection, first)
+
+
+async def _http_exception(connection: HTTPConnection, error: Exception) -> Response:
+    assert isinstance(error, StarletteHTTPException)
+    code = _CODE.get(error.status_code, "INTERNAL" if error.status_code >= 500 else "INVALID_ARGUMENT")
+    if isinstance(connection, WebSocket):
+        return await _close(connection, code)
+    return JSONResponse(_body(code, str(error.detail), {}), error.status_code, headers=error.headers)
+
+
+async def _close(socket_: WebSocket, reason: str) -> Response:
+    await socket_.close(WS_POLICY_VIOLATION, reason)
+    return Response()  # a websocket's answer is its close; Starlette drops this
+
+
+def _field(loc: Sequence[int | str]) -> str:
+    """`("body", "rule", "keywords", 2)` as `rule.keywords[2]`."""
+    path = ""
+    for part in loc[1:] if len(loc) > 1 else loc:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path += f".{part}" if path else part
+    return path if not path.startswith("[") else f"body{path}"
+
+
+_HANDLERS: Final[dict[int | type[Exception], Callable[[Any, Any], Coroutine[Any, Any, Response]]]] = {
+    FrontdeskError: _frontdesk_error,
+    RequestValidationError: _invalid_request,
+    WebSocketRequestValidationError: _invalid_request,
+    StarletteHTTPException: _http_exception,
+}
+
+
+def _health_routes(readiness: Readiness) -> list[Route]:
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        failures = readiness.failures()
+        return JSONResponse(
+            {"status": "not ready" if failures else "ready", "failures": failures}, 503 if failures else 200
+        )
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz)]
+
+
+def _middleware(max_body_bytes: int, content_policy: str, tracer: Tracer | None) -> list[Middleware]:
+    """Outermost first: every answer gets the headers, also those the scope and the limit give themselves."""
+    return [
+        Middleware(_SecurityHeaders, content_policy=content_policy),
+        Middleware(_RequestScope, tracer=tracer),
+        Middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES),
+        Middleware(_BodyLimit, limit=max_body_bytes),
+    ]
+
+
+class _RequestScope:
+    """A server span, a log line, a duration, and the last resort for exceptions, per request."""
+
+    QUIET: Final = ("/healthz", "/readyz", "/metrics")
+
+    def __init__(self, app: ASGIApp, tracer: Tracer | None) -> None:
+        self._app = app
+        self._tracer = tracer or trace.get_tracer(names.HTTP_SCOPE)
+        self._duration = metrics.get_meter(names.HTTP_SCOPE).create_histogram(
+            names.HTTP_SERVER_DURATION,
+            unit="s",
+            description="Time from a request's head to the end of its answer.",
+            explicit_bucket_boundaries_advisory=names.DURATION_BOUNDS_S,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in self.QUIET:
+            await self._app(scope, receive, send)
+            return
+        status = 0
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        begun = time.perf_counter()
+        method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+        with self._tracer.start_as_current_span(
+            method, context=extract(Headers(scope=scope)), kind=SpanKind.SERVER, record_exception=False
+        ) as span:
+            try:
+                await self._app(scope, receive, watch)
+            except asyncio.CancelledError:
+                # The server stops and the deadline is over.
+                if not status:
+                    answer = JSONResponse(_body("UNAVAILABLE", RESTART_MESSAGE, {}), 503)
+                    await answer(scope, receive, watch)
+                raise
+            except Exception:  # the boundary of a request: the log has the trace, the caller a sentence
+                logger.exception("a request failed")
+                if status:
+                    raise
+                answer = JSONResponse(_body("INTERNAL", GENERIC_MESSAGE, {}), 500)
+                await answer(scope, receive, watch)
+            finally:
+                route = getattr(scope.get("route"), "path", "")
+                span.update_name(f"{method} {route}".strip())
+                span.set_attributes(
+                    {names.HTTP_METHOD: method, names.HTTP_ROUTE: route, names.HTTP_STATUS: status}
+                )
+                if status >= 500:
+                    span.set_status(Status(StatusCode.ERROR))
+                self._tell(method, route, status, time.perf_counter() - begun)
+
+    def _tell(self, method: str, route: str, status: int, seconds: float) -> None:
+        labels: dict[str, str | int] = {names.HTTP_METHOD: method, names.HTTP_STATUS: status}
+        if route:
+            labels[names.HTTP_ROUTE] = route
+        if status >= 500:
+            labels[names.ERROR_TYPE] = str(status)
+        self._duration.record(seconds, labels)
+        # The route, not the path or the query: those may hold what is nobody's business.
+        logger.info(
+            "request",
+            extra={"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 1)},
+        )
+
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class _SecurityHeaders:
+    """Headers that keep browsers from guessing, framing, leaking and caching; a route's own value wins."""
+
+    def __init__(self, app: ASGIApp, content_policy: str) -> None:
+        self._app = app
+        self._headers = {
+            "x-content-type-options": "nosniff",
+            "x-frame-options": "DENY",
+            "referrer-policy": "no-referrer",
+            "content-security-policy": content_policy,
+            "cache-control": "no-store",
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def add(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+                if scope["scheme"] == "https":
+                    headers.setdefault("strict-transport-security", "max-age=31536000")
+            await send(message)
+
+        await self._app(scope, receive, add if scope["type"] == "http" else send)
+
+
+class BodyTooLarge(HTTPException):
+    """413; an HTTPException because FastAPI passes on no other while it reads a body."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(413, f"the body is larger than {limit} bytes")
+
+
+class _BodyLimit:
+    """Refuses a body above `limit` bytes, by its announced length or as it arrives."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "0")
+        if announced.isdecimal() and int(announced) > self._limit:
+            too_large = BodyTooLarge(self._limit)
+            await (await _http_exception(Request(scope), too_large))(scope, receive, send)
+            return
+        size = 0
+
+        async def count() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._limit:
+                raise BodyTooLarge(self._limit)
+            return message
+
+        await self._app(scope, count, send)

@@ -1,0 +1,19 @@
+"""Every name of a metric, span attribute and instrumentation scope; no other file has one.
+
+Names that exist in OpenTelemetry's semantic conventions are taken from there, the rest begin with
+`frontdesk.`. Metrics say their unit; a time is in seconds. No attribute holds what a customer wrote, a cookie
+or a token.
+"""
+
+from __future__ import annotations
+
+HTTP_SCOPE = "frontdesk.kit.http"
+
+HTTP_SERVER_DURATION = "http.server.request.duration"
+HTTP_METHOD = "http.request.method"
+HTTP_ROUTE = "http.route"
+HTTP_STATUS = "http.response.status_code"
+ERROR_TYPE = "error.type"
+
+# The bounds that the semantic conventions give for durations of requests, seconds.
+DURATION_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
