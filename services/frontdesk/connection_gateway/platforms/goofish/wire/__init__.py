@@ -1,0 +1,4 @@
+"""The protocol without I/O: text and bytes in, events and text out.
+
+Nothing here waits, opens or reads a clock.
+"""
