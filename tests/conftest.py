@@ -11,6 +11,8 @@ from nats.aio.client import Client
 
 from frontdesk.kit.nats_server import NatsServer
 
+pytest_plugins = ["support.postgres"]
+
 
 @pytest.fixture
 async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
