@@ -1,0 +1,148 @@
+"""The chain of a decision: account and item rules → global rules → AI → default reply → a person (X-10).
+
+Pure: it reads a snapshot and a chat's waiting messages, and says what to do. Several messages of one buyer
+are merged, in the platform's order, by newlines; when the whole matches nothing, each message is tried
+alone, the newest first, so that a rule for the exact text still hits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from frontdesk.reply_engine.model import Answer, Origin, Snapshot, Switch
+from frontdesk.reply_engine.rules.hours import utc_offset_minutes
+from frontdesk.reply_engine.rules.match import choose_default
+from frontdesk.reply_engine.rules.model import ChatCounters, Incoming, Part, TextPart
+from frontdesk.reply_engine.rules.order import next_step, scopes_of
+from frontdesk.reply_engine.rules.template import Values, render
+
+MINUTE_MS = 60_000
+
+
+class Outcome(Protocol):
+    """What came of the AI's turn."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def needs_person(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChatView:
+    """A chat as the chain sees it: its row, its waiting messages in order, the uses of limited rules."""
+
+    row: Any
+    waiting: Sequence[Any]
+    uses: Mapping[str, tuple[int, int]]
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChainResult:
+    """An answer, or that the AI is to be asked, or why a person is needed; `trace` says what was tried."""
+
+    answer: Answer | None = None
+    ai_wanted: bool = False
+    reason: str = ""
+    trace: tuple[str, ...] = field(default=())
+
+
+def walk(
+    snapshot: Snapshot, view: ChatView, before: Sequence[str] = (), outcome: Outcome | None = None
+) -> ChainResult:
+    """Walk the account's chain; with `outcome` the AI was asked already and the walk goes on behind it."""
+    trace = list(before)
+    row = view.row
+    settings = snapshot.account(row.account_id)
+    if snapshot.effective_switch(row.account_id) is Switch.STOP:
+        return ChainResult(reason="stopped", trace=(*trace, "the stop switch is on"))
+    if not view.waiting:
+        return ChainResult(trace=tuple(trace))
+    if _throttled(row, settings.replies_per_minute, view.now_ms):
+        return ChainResult(
+            reason="throttled", trace=(*trace, f"over {settings.replies_per_minute} answers in a minute")
+        )
+    after: str | None = None
+    if outcome is not None:
+        if outcome.text:
+            parts: tuple[Part, ...] = (TextPart(outcome.text),)
+            return ChainResult(Answer(Origin.AI, "ai", parts), trace=(*trace, "ai: answered"))
+        trace.append(f"ai: {outcome.reason}")
+        if outcome.needs_person:
+            return ChainResult(reason="needs_person", trace=tuple(trace))
+        after = "ai"
+    while (step := next_step(settings.chain, after)) is not None:
+        after = step
+        if step == "ai":
+            if not settings.ai_enabled:
+                trace.append("ai: off for this account")
+                continue
+            return ChainResult(ai_wanted=True, trace=tuple(trace))
+        answer = _default(snapshot, view) if step == "default" else _rule(snapshot, view, step)
+        if answer is None:
+            trace.append(f"{step}: nothing answers")
+            continue
+        trace.append(f"{step}: {answer.rule_id}")
+        return ChainResult(answer, trace=tuple(trace))
+    return ChainResult(reason="no_answer", trace=tuple(trace))
+
+
+def incoming_of(snapshot: Snapshot, view: ChatView, text: str) -> Incoming:
+    """A buyer's words as rules see them."""
+    newest, row = view.waiting[-1], view.row
+    return Incoming(
+        organization_id=row.organization_id,
+        account_id=row.account_id,
+        chat_id=row.chat_id,
+        text=text,
+        now_ms=view.now_ms,
+        item_id=newest.item_id or row.item_id or None,
+        sender_id=newest.sender_id or row.buyer_id,
+        sender_name=newest.sender_name or row.buyer_name,
+        utc_offset_minutes=utc_offset_minutes(snapshot.account(row.account_id).time_zone, view.now_ms),
+    )
+
+
+def merged(waiting: Sequence[Any]) -> str:
+    """The texts of several messages as one (X-24)."""
+    return "\n".join(m.text for m in waiting if m.text)
+
+
+def _values(incoming: Incoming) -> Values:
+    return Values(
+        send_user_name=incoming.sender_name,
+        send_user_id=incoming.sender_id,
+        send_message=incoming.text,
+        item_id=incoming.item_id or "",
+    )
+
+
+def _rule(snapshot: Snapshot, view: ChatView, step: str) -> Answer | None:
+    whole = incoming_of(snapshot, view, merged(view.waiting))
+    texts = [whole.text]
+    if len(view.waiting) > 1:
+        texts += [m.text for m in reversed(view.waiting)]
+    counters = ChatCounters(view.uses)
+    for text in texts:
+        decision = snapshot.matcher.decide(replace(whole, text=text), counters, scopes_of(step))
+        if decision.rule is not None:
+            parts = render(decision.rule.reply, _values(whole))
+            return Answer(Origin.RULE, step, parts, decision.rule.id)
+    return None
+
+
+def _default(snapshot: Snapshot, view: ChatView) -> Answer | None:
+    incoming = incoming_of(snapshot, view, merged(view.waiting))
+    default = choose_default(snapshot.defaults, incoming, ChatCounters(view.uses)).default
+    if default is None:
+        return None
+    return Answer(Origin.DEFAULT, "default", render(default.reply, _values(incoming)), default.id)
+
+
+def _throttled(row: Any, per_minute: int, now_ms: int) -> bool:
+    return bool(now_ms - row.minute_ms < MINUTE_MS and row.minute_count >= per_minute)

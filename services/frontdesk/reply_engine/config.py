@@ -1,0 +1,62 @@
+"""Every setting of the reply-engine."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from frontdesk.kit.config import (
+    AuthSettings,
+    DatabaseSettings,
+    NatsSettings,
+    SecretSettings,
+    TelemetrySettings,
+)
+
+
+class ReplyEngineSettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSettings, TelemetrySettings):
+    """Settings of the reply-engine."""
+
+    service: ClassVar[str] = "reply-engine"
+
+    shards: int = Field(
+        default=64, ge=1, le=4096, description="Shards of the installation; fixed when it was installed."
+    )
+    nats_replicas: int = Field(default=1, ge=1, le=5, description="Copies of each stream that NATS keeps.")
+    http_host: str = Field(default="127.0.0.1", description="Address of the HTTP door; `0.0.0.0` in a pod.")
+    http_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Port of the HTTP door; not set: no door of its own."
+    )
+    grpc_host: str = Field(default="127.0.0.1", description="Address of the gRPC door; `0.0.0.0` in a pod.")
+    grpc_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Port of the gRPC door; not set: no door of its own."
+    )
+    database_pool: int = Field(default=5, ge=1, le=100, description="Connections to the database.")
+    inbound_batch: int = Field(default=100, ge=1, le=1000, description="Messages handled in one transaction.")
+    inbound_parallel: int = Field(default=2, ge=1, le=16, description="Batches handled at once.")
+    reply_max_age_seconds: int = Field(
+        default=1800, ge=60, description="A buyer's message older than this is left to a person."
+    )
+    debounce_cap_seconds: int = Field(
+        default=10, ge=1, le=60, description="A buyer who never stops typing is answered after this."
+    )
+    debounce_cap_messages: int = Field(default=20, ge=1, le=100, description="… or after this many messages.")
+    sweep_seconds: int = Field(
+        default=10, ge=1, le=300, description="How often the sweep looks for what never went on."
+    )
+    unreported_seconds: int = Field(
+        default=60,
+        ge=5,
+        le=3600,
+        description="An answer that nobody reported on is published again after this.",
+    )
+    ai_seconds: float = Field(
+        default=20.0,
+        gt=0,
+        le=120,
+        description="How long a decision waits for the AI before it goes on without.",
+    )
+    regex_milliseconds: int = Field(
+        default=50, ge=1, le=1000, description="Time limit of one regular expression on one message."
+    )

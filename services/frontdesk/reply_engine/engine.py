@@ -1,0 +1,203 @@
+"""The reply-engine's handlers of subjects: stateless, so any replica may run any of them, twice if need be.
+
+    on_inbound   INBOUND             intake.py, then timers or decisions
+    on_due       TIMERS due.*        a chat, a delivery or the sweep is due
+    on_reports   EVENTS event.reply  receipts.py
+
+Each stores in one transaction, publishes after it, and is acknowledged after that. Whatever fails in between
+is repeated: ids make the repeat harmless, and the sweep finds what nobody repeats.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from frontdesk.kit import subjects
+from frontdesk.kit.bus import Bus, Delivery, Timers
+from frontdesk.kit.clock import Clock
+from frontdesk.kit.database import Database
+from frontdesk.reply_engine.ai import Ai
+from frontdesk.reply_engine.decide import Decided, Decider, chat_turns, due_chats
+from frontdesk.reply_engine.events import Events
+from frontdesk.reply_engine.intake import IntakeLimits, Taken, parse, take_in
+from frontdesk.reply_engine.orders.delivery import Deliveries, due_orders
+from frontdesk.reply_engine.outbox import Outbox, queued_in_chats, stuck
+from frontdesk.reply_engine.receipts import parse_report, store_reports
+from frontdesk.reply_engine.snapshot import SnapshotCache
+from frontdesk.reply_engine.traces import intake_trace
+
+log = logging.getLogger(__name__)
+
+CHAT_TIMER = "chat"
+ORDER_TIMER = "order"
+SWEEP_TIMER = "sweep"
+SWEEP_ID = "reply-engine"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """Numbers of the engine; times in milliseconds."""
+
+    intake: IntakeLimits = field(default_factory=IntakeLimits)
+    sweep_every_ms: int = 10_000
+    # A waiting chat whose timer did not fire, and a part that nobody reported on, are taken up after these.
+    overdue_ms: int = 5_000
+    unreported_ms: int = 60_000
+    sweep_batch: int = 500
+    history_turns: int = 20
+
+
+class Engine:
+    """Takes in, decides, publishes; see the module's docstring."""
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        database: Database,
+        snapshots: SnapshotCache,
+        decider: Decider,
+        outbox: Outbox,
+        ai: Ai,
+        deliveries: Deliveries,
+        events: Events,
+        clock: Clock,
+        limits: EngineLimits,
+    ) -> None:
+        self._database = database
+        self._snapshots = snapshots
+        self._decider = decider
+        self._outbox = outbox
+        self._ai = ai
+        self._deliveries = deliveries
+        self._events = events
+        self._timers = Timers(bus)
+        self._clock = clock
+        self._limits = limits
+
+    async def on_inbound(self, batch: Sequence[Delivery]) -> None:
+        """Take in a batch, then decide what is due; raises Poison for a message that can't be read."""
+        parsed = [parse(d.data) for d in batch]
+        traces = {
+            id(inbound): intake_trace(d.headers["traceparent"])
+            for inbound, d in zip(parsed, batch, strict=True)
+            if "traceparent" in d.headers
+        }
+        now = self._clock.now_ms()
+        async with self._database.write() as connection:
+            taken = await take_in(connection, parsed, self._snapshots, self._limits.intake, now, traces)
+        await self._follow_up(taken, now)
+
+    async def _follow_up(self, taken: Taken, now: int) -> None:
+        if taken.due_later:
+            await self._timers.set_all(CHAT_TIMER, list(taken.due_later.items()))
+        if taken.due_now:
+            await self.decide(taken.due_now)
+        if taken.repeated:
+            await self._publish_again(taken.repeated)
+        if taken.new:
+            await self._events.taken_in(taken.new, taken.waiting, now)
+        for account_id, order_id in sorted(taken.due_orders):
+            await self._timers.set(ORDER_TIMER, f"{account_id}/{order_id}", now)
+
+    async def _publish_again(self, chat_keys: Collection[str]) -> None:
+        """A repeated message may mean that a process died between its commit and its publish."""
+        async with self._database.read() as connection:
+            parts = await queued_in_chats(connection, chat_keys)
+        await self._outbox.publish(parts)
+
+    async def decide(self, chat_keys: Collection[str]) -> None:
+        """Decide the chats that wait and are due; the AI's turns run with no lock held."""
+        async with self._database.write() as connection:
+            decided = await self._decider.decide(connection, chat_keys, self._clock.now_ms())
+        await self._publish(decided)
+        if not decided.ai_turns:
+            return
+        outcomes = {}
+        for turn in decided.ai_turns:
+            async with self._database.read() as connection:
+                turns = await chat_turns(connection, turn.chat_key, self._limits.history_turns)
+            outcomes[turn.chat_key] = self._ai.begin(turn, turns)
+        answered = {key: await outcome for key, outcome in outcomes.items()}
+        async with self._database.write() as connection:
+            concluded = await self._decider.conclude(connection, answered, self._clock.now_ms())
+        await self._publish(concluded)
+
+    async def _publish(self, decided: Decided) -> None:
+        await self._outbox.publish(decided.outgoing)
+        if decided.later:
+            await self._timers.set_all(CHAT_TIMER, list(decided.later.items()))
+        now = self._clock.now_ms()
+        for chat, reason in decided.for_person:
+            await self._events.alert(
+                organization_id=chat.organization_id,
+                account_id=chat.account_id,
+                chat_id=chat.chat_id,
+                code="chat_waiting",
+                text=f"A buyer waits for a person: {reason}.",
+                now_ms=now,
+                event_id=f"waiting:{chat.chat_key}:{chat.waiting_since_ms}",
+            )
+
+    async def on_due(self, batch: Sequence[Delivery]) -> None:
+        """A due message is a hint: the row decides what there is to do."""
+        chat_keys: set[str] = set()
+        order_keys: set[str] = set()
+        sweep = False
+        for delivery in batch:
+            _, what, _ = delivery.subject.split(".", 2)
+            timer_id = subjects.timer_id_of(delivery.subject)
+            if what == CHAT_TIMER:
+                chat_keys.add(timer_id)
+            elif what == ORDER_TIMER:
+                order_keys.add(timer_id)
+            else:
+                sweep = True
+        if chat_keys:
+            await self.decide(chat_keys)
+        for key in sorted(order_keys):
+            account_id, _, order_id = key.partition("/")
+            await self._deliveries.proceed(account_id, order_id)
+        if sweep:
+            await self.sweep()
+
+    async def on_reports(self, batch: Sequence[Delivery]) -> None:
+        """Store what became of answers."""
+        events = [parse_report(d.data) for d in batch]
+        now = self._clock.now_ms()
+        async with self._database.write() as connection:
+            receipts = await store_reports(connection, events, now)
+        for row, reason in receipts.undelivered:
+            await self._events.alert(
+                organization_id=row.organization_id,
+                account_id=row.account_id,
+                chat_id=row.chat_id,
+                code="send_failed",
+                text=f"An answer did not reach the buyer: {reason}.",
+                now_ms=now,
+                event_id=f"send_failed:{row.outgoing_id}",
+            )
+        for decision_id in sorted(receipts.delivery_decisions):
+            await self._deliveries.reported(decision_id)
+
+    async def start_sweeping(self) -> None:
+        """Set the repeating timer; every replica may, it is one timer."""
+        await self._timers.set(SWEEP_TIMER, SWEEP_ID, self._clock.now_ms() + self._limits.sweep_every_ms)
+
+    async def sweep(self) -> None:
+        """Find what was stored and never went on, then set the timer again."""
+        now, limits = self._clock.now_ms(), self._limits
+        async with self._database.read() as connection:
+            overdue = await due_chats(connection, now, limits.overdue_ms, limits.sweep_batch)
+            unreported = await stuck(connection, now - limits.unreported_ms, limits.sweep_batch)
+            orders = await due_orders(connection, now, limits.sweep_batch)
+        if overdue or unreported or orders:
+            log.info("sweep: %d chats, %d parts, %d orders", len(overdue), len(unreported), len(orders))
+        if overdue:
+            await self.decide(overdue)
+        await self._outbox.publish(unreported)
+        for account_id, order_id in orders:
+            await self._deliveries.proceed(account_id, order_id)
+        await self.start_sweeping()

@@ -1,0 +1,1 @@
+"""Servicers: validate, call, let the kit map errors."""

@@ -1,0 +1,176 @@
+"""The reply-engine, wired: the only place that chooses real parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+
+from frontdesk.api.accounts.v1.account_service_pb2_grpc import AccountServiceStub
+from frontdesk.api.accounts.v1.platform_service_pb2_grpc import PlatformServiceStub
+from frontdesk.api.ai.v1.ai_service_pb2_grpc import AiServiceStub
+from frontdesk.api.chats.v1.chat_service_pb2_grpc import add_ChatServiceServicer_to_server
+from frontdesk.api.chats.v1.order_service_pb2_grpc import add_OrderServiceServicer_to_server
+from frontdesk.api.replies.v1.reply_service_pb2_grpc import add_ReplyServiceServicer_to_server
+from frontdesk.api.replies.v1.rule_service_pb2_grpc import add_RuleServiceServicer_to_server
+from frontdesk.kit import subjects
+from frontdesk.kit.bus import Bus, Consumer, ConsumerSpec, Timers
+from frontdesk.kit.bus.connection import bus_settings
+from frontdesk.kit.clock import Clock, SystemClock
+from frontdesk.kit.database import Database, DatabaseOptions
+from frontdesk.kit.migrations import migrate
+from frontdesk.kit.rpc.channel import NatsChannel
+from frontdesk.kit.rpc.server import RpcServer
+from frontdesk.kit.secrets import SecretBox
+from frontdesk.reply_engine.accounts import Accounts, GatewayPlatform
+from frontdesk.reply_engine.ai import Ai
+from frontdesk.reply_engine.chats.takeover import Takeover
+from frontdesk.reply_engine.config import ReplyEngineSettings
+from frontdesk.reply_engine.decide import Decider
+from frontdesk.reply_engine.doors import reply_router
+from frontdesk.reply_engine.engine import CHAT_TIMER, ORDER_TIMER, SWEEP_TIMER, Engine, EngineLimits
+from frontdesk.reply_engine.events import Events
+from frontdesk.reply_engine.intake import IntakeLimits
+from frontdesk.reply_engine.orders.delivery import Deliveries
+from frontdesk.reply_engine.outbox import Outbox
+from frontdesk.reply_engine.rpc.chats import ChatServicer
+from frontdesk.reply_engine.rpc.orders import OrderServicer
+from frontdesk.reply_engine.rpc.replies import ReplyServicer
+from frontdesk.reply_engine.rpc.rules import RuleServicer
+from frontdesk.reply_engine.snapshot import SnapshotCache
+
+NAME = "reply-engine"
+SCHEMA = "reply_engine"
+VERSIONS = Path(__file__).parent / "migrations" / "versions"
+
+INBOUND = ConsumerSpec(subjects.INBOUND, NAME, ("inbound.>",))
+DUE = ConsumerSpec(
+    subjects.TIMERS,
+    NAME,
+    tuple(subjects.due_filter(what) for what in (CHAT_TIMER, ORDER_TIMER, SWEEP_TIMER)),
+)
+REPORTS = ConsumerSpec(subjects.EVENTS, NAME, (subjects.event_filter("reply"),))
+CONSUMERS = (INBOUND, DUE, REPORTS)
+
+Spawn = Callable[[str, Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+Registration = tuple[Callable[[Any, Any], None], Any]
+
+
+class ReplyEngine:
+    """A component: start it, mount its doors, stop it."""
+
+    name = NAME
+
+    def __init__(self, settings: ReplyEngineSettings, spawn: Spawn, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._spawn = spawn
+        self._clock = clock or SystemClock()
+        self._consumers: list[Consumer] = []
+        self.registrations: list[Registration] = []
+
+    async def start(self) -> None:
+        """Connect, migrate, and begin to consume."""
+        settings, clock = self._settings, self._clock
+        self.database = Database(
+            DatabaseOptions(
+                settings.database_url.get_secret_value(), SCHEMA, pool_size=settings.database_pool
+            )
+        )
+        await migrate(self.database, VERSIONS)
+        self.bus = await Bus.connect(bus_settings(settings, NAME, settings.nats_replicas))
+        self.channel = NatsChannel(self.bus.nc, shards=settings.shards, caller=NAME)
+        snapshots = SnapshotCache()
+        timers, outbox, events = Timers(self.bus), Outbox(self.bus, settings.shards), Events(self.bus)
+        platform = GatewayPlatform(PlatformServiceStub(self.channel), clock)
+        accounts = Accounts(AccountServiceStub(self.channel), clock)
+        secrets = SecretBox(settings.secret_key_list())
+        deliveries = Deliveries(
+            database=self.database,
+            platform=platform,
+            outbox=outbox,
+            events=events,
+            timers=timers,
+            secrets=secrets,
+            clock=clock,
+        )
+        limits = _limits(settings)
+        ai = Ai(AiServiceStub(self.channel), settings.ai_seconds)
+        decider = Decider(snapshots, settings.ai_seconds)
+        self.engine = Engine(
+            bus=self.bus,
+            database=self.database,
+            snapshots=snapshots,
+            decider=decider,
+            outbox=outbox,
+            ai=ai,
+            deliveries=deliveries,
+            events=events,
+            clock=clock,
+            limits=limits,
+        )
+        takeover = Takeover(self.database, snapshots, outbox, timers, clock)
+        replies = ReplyServicer(
+            self.database, snapshots, accounts, ai, clock, max_age_ms=limits.intake.max_age_ms
+        )
+        self.registrations = [
+            (add_ReplyServiceServicer_to_server, replies),
+            (add_RuleServiceServicer_to_server, RuleServicer(self.database, snapshots, accounts, clock)),
+            (add_ChatServiceServicer_to_server, ChatServicer(self.database, self.bus, takeover, clock)),
+            (
+                add_OrderServiceServicer_to_server,
+                OrderServicer(self.database, accounts, timers, secrets, clock),
+            ),
+        ]
+        self.router: APIRouter = reply_router(replies)
+        self.rpc = RpcServer(self.bus.nc, NAME)
+        for register, servicer in self.registrations:
+            self.rpc.add(register, servicer)
+        await self.rpc.start()
+        await self._consume()
+
+    async def _consume(self) -> None:
+        settings, engine = self._settings, self.engine
+        self._consumers = [
+            Consumer(
+                self.bus,
+                INBOUND,
+                engine.on_inbound,
+                max_batch=settings.inbound_batch,
+                parallel=settings.inbound_parallel,
+            ),
+            Consumer(self.bus, DUE, engine.on_due, max_batch=settings.inbound_batch, parallel=2),
+            Consumer(self.bus, REPORTS, engine.on_reports, max_batch=settings.inbound_batch, parallel=1),
+        ]
+        for consumer in self._consumers:
+            self._spawn(f"{NAME} {consumer.spec.stream}", consumer.run())
+        await engine.start_sweeping()
+
+    def not_ready(self) -> str | None:
+        """Why this replica can't do its work now; None when it can."""
+        if not self.bus.connected:
+            return "NATS is away"
+        deaf = [c.spec.stream for c in self._consumers if not c.healthy]
+        return f"no sign of life from {', '.join(deaf)}" if deaf else None
+
+    async def stop(self, deadline_s: float) -> None:
+        """Finish what is in work, give back the rest, close."""
+        await asyncio.gather(*(c.drain(deadline_s * 0.6) for c in self._consumers))
+        await self.rpc.drain(deadline_s * 0.2)
+        await self.channel.close()
+        await self.bus.close()
+        await self.database.close()
+
+
+def _limits(settings: ReplyEngineSettings) -> EngineLimits:
+    return EngineLimits(
+        intake=IntakeLimits(
+            max_age_ms=settings.reply_max_age_seconds * 1000,
+            debounce_cap_ms=settings.debounce_cap_seconds * 1000,
+            debounce_cap_messages=settings.debounce_cap_messages,
+        ),
+        sweep_every_ms=settings.sweep_seconds * 1000,
+        unreported_ms=settings.unreported_seconds * 1000,
+    )

@@ -1,0 +1,35 @@
+"""A message's trace through the reply-engine, also across a debounce and a restart.
+
+The traceparent of a buyer's message is kept with its chat, the decision's span continues it, and the outgoing
+part carries the decision's; so the answer is in the trace of the question however long it waited.
+"""
+
+from __future__ import annotations
+
+from opentelemetry import propagate, trace
+
+from frontdesk.reply_engine.model import Answer
+
+_tracer = trace.get_tracer("frontdesk.reply_engine")
+
+
+def intake_trace(traceparent: str) -> str:
+    """Record that a message was taken in; returns the traceparent to keep with its chat."""
+    return _record("reply-engine take in", traceparent, {})
+
+
+def decision_trace(traceparent: str, answer: Answer) -> str:
+    """Record a decision in the trace of the message it answers; returns the traceparent of its parts."""
+    return _record("reply-engine decide", traceparent, {"frontdesk.step": answer.step})
+
+
+def _record(name: str, traceparent: str, attributes: dict[str, str]) -> str:
+    if not traceparent:
+        return ""
+    parent = propagate.extract({"traceparent": traceparent})
+    with _tracer.start_as_current_span(name, context=parent, attributes=attributes) as span:
+        if not span.get_span_context().is_valid:
+            return traceparent
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier)
+        return carrier.get("traceparent", traceparent)
