@@ -115,7 +115,8 @@ async def test_a_dependency_that_is_gone_keeps_the_messages(bus: Bus) -> None:
 
 
 async def test_poison_goes_to_dead_without_its_neighbours(bus: Bus) -> None:
-    """A non-retryable error takes one message to DEAD with the reason; the others of the batch are handled."""
+    """A non-retryable error takes one message to DEAD with the reason; the others of the batch are
+    handled."""
     good: set[bytes] = set()
 
     async def handle(batch: Sequence[Delivery]) -> None:

@@ -1,4 +1,4 @@
-"""The reply-engine on real NATS, SQLite and PostgreSQL: every buyer is answered once, or a person is called."""
+"""The reply-engine on real NATS and databases: every buyer is answered once, or a person is called."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from support.engine import ACCOUNT, ORGANIZATION, EngineBench, now_ms
-from support.waiting import until, until_async
 
 from frontdesk.api.chats.v1 import chat_service_pb2 as chats_pb
 from frontdesk.api.chats.v1.chat_service_pb2_grpc import ChatServiceStub
@@ -25,6 +23,8 @@ from frontdesk.api.replies.v1.rule_service_pb2_grpc import RuleServiceStub
 from frontdesk.kit.nats_server import NatsServer
 from frontdesk.kit.principal import Principal, current_principal
 from frontdesk.kit.rpc.channel import NatsChannel
+from support.engine import ACCOUNT, ORGANIZATION, EngineBench, now_ms
+from support.waiting import until, until_async
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ def allowed_organization(requested: str, *, need: str) -> str:
     """The organization that a call is about.
 
     A caller from outside gets its own, whether it names it or not; a service of the fleet must name one.
-    Raises PermissionDenied for another organization or a role below `need`, InvalidArgument when none is named.
+    Raises PermissionDenied for another organization or a role below `need`, InvalidArgument when none is
+    named.
     """
     principal = current_principal.get()
     if principal is None or principal.kind == "service":

@@ -137,6 +137,11 @@ def load(cls: type[S], environ: Mapping[str, str] | None = None) -> S:
     return settings
 
 
+def environment() -> Mapping[str, str]:
+    """The process's environment, for entry points that add to it before they `load`."""
+    return os.environ
+
+
 def key_of(name: str, field: FieldInfo) -> str:
     """The environment variable of a field."""
     return field.validation_alias if isinstance(field.validation_alias, str) else PREFIX + name.upper()

@@ -30,7 +30,8 @@ def binary() -> str:
 
 @dataclass
 class NatsServer:
-    """One nats-server process. Start it, read `url`, stop it; `kill` and `start` again keep port and store."""
+    """One nats-server process. Start it, read `url`, stop it; `kill` and `start` again keep port and
+    store."""
 
     store: Path
     user: str = "frontdesk"

@@ -28,6 +28,17 @@ WAKE = "WAKE"
 SHARDS_BUCKET = "frontdesk-shards"
 CRASHES_BUCKET = "frontdesk-crashes"
 
+# What each stream holds.
+WILDCARDS = {
+    INBOUND: ("inbound.>",),
+    TIMERS: ("timer.>", "due.>"),
+    OUTBOUND: ("outbound.>",),
+    EVENTS: ("event.>",),
+    NOTIFY: ("notify.>",),
+    DEAD: ("dead.>",),
+    WAKE: ("wake.>",),
+}
+
 EVENT_KINDS = ("session", "message", "order", "reply", "usage", "alert", "device")
 
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")

@@ -46,7 +46,7 @@ NAME = "reply-engine"
 SCHEMA = "reply_engine"
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
 
-INBOUND = ConsumerSpec(subjects.INBOUND, NAME, ("inbound.>",))
+INBOUND = ConsumerSpec(subjects.INBOUND, NAME, subjects.WILDCARDS[subjects.INBOUND])
 DUE = ConsumerSpec(
     subjects.TIMERS,
     NAME,

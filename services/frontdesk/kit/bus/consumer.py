@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 SUSPICIOUS_DELIVERIES = 3
 
 
-class Release(Exception):  # noqa: N818 - not an error, a request
+class Release(Exception):
     """Raised by a handler: give the messages back at once, unchanged."""
 
 

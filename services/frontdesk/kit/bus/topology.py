@@ -25,7 +25,6 @@ class StreamSpec:
     """A stream. Ages and windows in seconds, sizes in bytes."""
 
     name: str
-    subjects: tuple[str, ...]
     work_queue: bool = False
     max_age: float = 0
     max_bytes: int = 1024 * MIB
@@ -37,7 +36,7 @@ class StreamSpec:
     def config(self, replicas: int) -> api.StreamConfig:
         return api.StreamConfig(
             name=self.name,
-            subjects=list(self.subjects),
+            subjects=list(subjects.WILDCARDS[self.name]),
             retention=api.RetentionPolicy.WORK_QUEUE if self.work_queue else api.RetentionPolicy.LIMITS,
             max_age=self.max_age,
             max_bytes=self.max_bytes,
@@ -80,15 +79,13 @@ class ConsumerSpec:
 # server does not allow that for a stream with schedules; a timer that a full TIMERS drops is found by the
 # sweep.
 STREAMS = (
-    StreamSpec(subjects.INBOUND, ("inbound.>",), work_queue=True, discard_new=True),
-    StreamSpec(subjects.OUTBOUND, ("outbound.>",), work_queue=True, discard_new=True),
-    StreamSpec(subjects.TIMERS, ("timer.>", "due.>"), work_queue=True, schedules=True),
-    StreamSpec(subjects.EVENTS, ("event.>",), max_age=7 * DAY),
-    StreamSpec(subjects.NOTIFY, ("notify.>",), work_queue=True, discard_new=True),
-    StreamSpec(subjects.DEAD, ("dead.>",), max_age=30 * DAY),
-    StreamSpec(
-        subjects.WAKE, ("wake.>",), max_age=60, max_msgs_per_subject=1, max_bytes=MIB, duplicate_window=60
-    ),
+    StreamSpec(subjects.INBOUND, work_queue=True, discard_new=True),
+    StreamSpec(subjects.OUTBOUND, work_queue=True, discard_new=True),
+    StreamSpec(subjects.TIMERS, work_queue=True, schedules=True),
+    StreamSpec(subjects.EVENTS, max_age=7 * DAY),
+    StreamSpec(subjects.NOTIFY, work_queue=True, discard_new=True),
+    StreamSpec(subjects.DEAD, max_age=30 * DAY),
+    StreamSpec(subjects.WAKE, max_age=60, max_msgs_per_subject=1, max_bytes=MIB, duplicate_window=60),
 )
 
 

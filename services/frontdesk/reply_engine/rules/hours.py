@@ -46,7 +46,7 @@ def minute_of_day(now_ms: int, utc_offset_minutes: int) -> int:
 def within(intervals: Iterable[tuple[int, int]], minute: int) -> bool:
     """Whether a minute of the day lies in one of the intervals."""
     return any(
-        start <= minute < end if start < end else minute >= start or minute < end for start, end in intervals
+        start <= minute < end if start <= end else minute >= start or minute < end for start, end in intervals
     )
 
 

@@ -1,0 +1,1 @@
+"""The command `frontdesk`: one file a group of commands."""

@@ -1,0 +1,75 @@
+"""The command's groups, and what belongs to none of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from frontdesk import fleet
+from frontdesk.cli import accounts, chats, rules
+from frontdesk.cli.client import DATA, Data, console, errors
+from frontdesk.cli.local import ORGANIZATION, Local
+from frontdesk.kit.config import environment
+from frontdesk.kit.errors import FrontdeskError
+from frontdesk.kit.lifecycle import run_program
+from frontdesk.kit.tokens import Role
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Keeps every marketplace account online and answers every buyer exactly once.",
+    pretty_exceptions_show_locals=False,
+)
+app.add_typer(accounts.app, name="account")
+app.add_typer(chats.app, name="chat")
+app.add_typer(rules.app, name="rule")
+
+
+@app.command("token")
+def token(
+    role: Annotated[Role, typer.Option("--role", help="What it may do.")] = Role.owner,
+    subject: Annotated[str, typer.Option("--subject", help="Who it is for.")] = "owner",
+    organization: Annotated[str, typer.Option("--organization", help="Whose data.")] = ORGANIZATION,
+    minutes: Annotated[int, typer.Option("--minutes", min=1, max=1440, help="How long it lives.")] = 60,
+    data: Data = DATA,
+) -> None:
+    """Print a token for the doors of a local installation."""
+    try:
+        text = Local(data).token(subject=subject, role=role, organization_id=organization, ttl_s=minutes * 60)
+    except FrontdeskError as error:
+        errors.print(error.message, highlight=False)
+        raise typer.Exit(1) from error
+    typer.echo(text)
+
+
+@app.command("migrate")
+def migrate() -> None:
+    """Bring the databases of the services up to date, with the settings of the environment."""
+
+    async def work() -> None:
+        await fleet.migrate_all(list(fleet.SERVICES), lambda _: environment())
+
+    try:
+        asyncio.run(work())
+    except FrontdeskError as error:
+        errors.print(error.message, highlight=False)
+        raise typer.Exit(1) from error
+    console.print("up to date")
+
+
+def _service(name: str) -> None:
+    def run() -> None:
+        try:
+            code = run_program(lambda: fleet.run_service(name, environment()))
+        except FrontdeskError as error:
+            errors.print(error.message, highlight=False)
+            raise typer.Exit(2) from error
+        raise typer.Exit(code)
+
+    run.__doc__ = f"Run the service {name} alone, with the settings of the environment."
+    app.command(name)(run)
+
+
+for _name in fleet.SERVICES:
+    _service(_name)

@@ -1,0 +1,212 @@
+"""The only place that knows all services: how each is made, and how they run, alone or all in one process.
+
+A service is a lifecycle component with `registrations` (gRPC servicers), `router` (its HTTP routes) and
+`not_ready()`. Alone, it opens its own doors on the ports of its settings. In one process (`frontdesk up`) all
+services share one HTTP port, whose paths are routed as the ingress does, and one gRPC port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from fastapi import APIRouter
+
+from frontdesk.kit.config import AuthSettings, DatabaseSettings, Settings, TelemetrySettings, load
+from frontdesk.kit.lifecycle import Service, Spawn
+from frontdesk.kit.tokens import JwtAuthenticator
+from frontdesk.reply_engine.config import ReplyEngineSettings
+
+if TYPE_CHECKING:
+    from frontdesk.kit.http import HttpServer
+    from frontdesk.kit.rpc.channel import NatsChannel
+    from frontdesk.kit.rpc.grpc_door import GrpcServer
+
+SETTINGS: tuple[type[Settings], ...] = (ReplyEngineSettings,)
+
+Registration = tuple[Callable[[Any, Any], None], Any]
+S = TypeVar("S")
+
+
+class Part(Protocol):
+    """A service as the fleet runs it."""
+
+    name: str
+    registrations: Sequence[Registration]
+    router: APIRouter
+    channel: NatsChannel
+
+    async def start(self) -> None:
+        """Connect and begin to work."""
+        ...
+
+    async def stop(self, deadline_s: float) -> None:
+        """Finish and close."""
+        ...
+
+    def not_ready(self) -> str | None:
+        """Why it can't do its work now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A service: its settings, its schema, and where its code is (imported when it is run)."""
+
+    name: str
+    settings: type[Settings]
+    schema: str
+    module: str
+    attribute: str
+
+    def make(self, settings: Settings, spawn: Spawn) -> Part:
+        """The service's component."""
+        part: Part = getattr(importlib.import_module(self.module), self.attribute)(settings, spawn)
+        return part
+
+    @property
+    def versions(self) -> Path:
+        """Where its migrations lie."""
+        return Path(__file__).parent / self.schema / "migrations" / "versions"
+
+
+SERVICES = {
+    entry.name: entry
+    for entry in (
+        Entry(
+            "reply-engine",
+            ReplyEngineSettings,
+            "reply_engine",
+            "frontdesk.reply_engine.service",
+            "ReplyEngine",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DoorPlan:
+    """Where doors open; a port of None opens none, 0 takes a free one."""
+
+    http_host: str = "127.0.0.1"
+    http_port: int | None = None
+    grpc_host: str = "127.0.0.1"
+    grpc_port: int | None = None
+
+
+class Doors:
+    """The HTTP and gRPC doors of the services in this process, as a component that starts after them."""
+
+    name = "doors"
+
+    def __init__(self, service: Service, parts: Sequence[Part], plan: DoorPlan, auth: AuthSettings) -> None:
+        self._service = service
+        self._parts = parts
+        self._plan = plan
+        self._authenticator = JwtAuthenticator.from_settings(auth)
+        self.http: HttpServer | None = None
+        self.grpc: GrpcServer | None = None
+
+    async def start(self) -> None:
+        """Open the doors."""
+        from frontdesk.kit.http import HttpServer, create_app
+        from frontdesk.kit.rpc.grpc_door import GrpcServer
+
+        plan = self._plan
+        if plan.grpc_port is not None:
+            self.grpc = GrpcServer(
+                self._authenticator, channel=self._parts[0].channel, host=plan.grpc_host, port=plan.grpc_port
+            )
+            for part in self._parts:
+                for register, servicer in part.registrations:
+                    self.grpc.add(register, servicer)
+            await self.grpc.start()
+        if plan.http_port is not None:
+            app = create_app("Frontdesk", self._authenticator, readiness=self._service.readiness)
+            for part in self._parts:
+                app.include_router(part.router)
+            self.http = HttpServer(
+                "http", app, host=plan.http_host, port=plan.http_port, spawn=self._service.spawn
+            )
+            await self.http.start()
+
+    async def stop(self, deadline_s: float) -> None:
+        """Close the doors, letting calls under way finish."""
+        closing: list[Coroutine[Any, Any, None]] = []
+        if self.http is not None:
+            closing.append(self.http.stop(deadline_s * 0.9))
+        if self.grpc is not None:
+            closing.append(self.grpc.drain(deadline_s * 0.9))
+        await asyncio.gather(*closing)
+
+
+def add_parts(
+    service: Service, names: Sequence[str], environ: Callable[[str], Mapping[str, str]]
+) -> list[Part]:
+    """Make services and add them to `service`; raises ConfigError with every problem of a service's
+    settings."""
+    parts = []
+    for name in names:
+        entry = SERVICES[name]
+        part = entry.make(load(entry.settings, environ(name)), service.spawn)
+        service.add(part)
+        service.readiness.add(f"{name} works", part.not_ready)
+        parts.append(part)
+    return parts
+
+
+def build(name: str, environ: Mapping[str, str]) -> Service:
+    """One service alone, with its telemetry, its doors and its operations port."""
+    from frontdesk.kit.telemetry.setup import setup_telemetry
+
+    service = Service(name)
+    settings = load(SERVICES[name].settings, environ)
+    telemetry = setup_telemetry(name, _as(settings, TelemetrySettings))
+    service.add(telemetry)
+    parts = add_parts(service, [name], lambda _: environ)
+    plan = DoorPlan(
+        http_host=getattr(settings, "http_host", "127.0.0.1"),
+        http_port=getattr(settings, "http_port", None),
+        grpc_host=getattr(settings, "grpc_host", "127.0.0.1"),
+        grpc_port=getattr(settings, "grpc_port", None),
+    )
+    service.add(Doors(service, parts, plan, _as(settings, AuthSettings)))
+    metrics_port = getattr(settings, "metrics_port", None)
+    if metrics_port is not None:
+        from frontdesk.kit.http import HttpServer, ops_app
+
+        app = ops_app(service.readiness, telemetry.prometheus)
+        host = getattr(settings, "metrics_host", "127.0.0.1")
+        service.add(HttpServer("operations", app, host=host, port=metrics_port, spawn=service.spawn))
+    return service
+
+
+async def run_service(name: str, environ: Mapping[str, str]) -> int:
+    """Run one service until it is told to stop; returns the exit code."""
+    return await build(name, environ).run()
+
+
+async def migrate_all(names: Sequence[str], environ: Callable[[str], Mapping[str, str]]) -> None:
+    """Bring every schema up to date."""
+    from frontdesk.kit.database import Database, DatabaseOptions
+    from frontdesk.kit.migrations import migrate
+
+    for name in names:
+        entry = SERVICES[name]
+        settings = _as(load(entry.settings, environ(name)), DatabaseSettings)
+        database = Database(DatabaseOptions(settings.database_url.get_secret_value(), entry.schema))
+        try:
+            await migrate(database, entry.versions)
+        finally:
+            await database.close()
+
+
+def _as(settings: Settings, kind: type[S]) -> S:
+    """`settings` as one of the classes it joins."""
+    if not isinstance(settings, kind):
+        raise TypeError(f"{type(settings).__name__} has no {kind.__name__}")
+    return settings
