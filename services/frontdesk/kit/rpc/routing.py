@@ -1,0 +1,73 @@
+"""Where the calls of a method go, read from the options in its proto."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from google.protobuf import descriptor_pool
+
+from frontdesk.api.common.v1 import options_pb2
+from frontdesk.kit import subjects
+from frontdesk.kit.errors import InvalidArgument
+
+# Methods no proto has: every replica of a service hears which calls their callers gave up.
+_CANCEL = "_cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method: its names, who answers it, and whether only an account's owner may."""
+
+    service: str
+    name: str
+    deployable: str
+    by_account: bool
+
+    @property
+    def path(self) -> str:
+        """As gRPC writes it: `/package.Service/Method`."""
+        return f"/{self.service}/{self.name}"
+
+    @property
+    def subject(self) -> str:
+        """Where calls of this method go when any replica may answer."""
+        return subjects.rpc(self.service, self.name)
+
+    @property
+    def cancel_subject(self) -> str:
+        """Where every replica of the service hears of calls given up."""
+        return subjects.rpc(self.service, _CANCEL)
+
+    def shard_subject(self, account_id: str, shards: int) -> str:
+        """Where calls for `account_id` go; raises InvalidArgument when it is empty."""
+        if not account_id:
+            raise InvalidArgument("account_id", "must not be empty: it decides which replica is asked")
+        return subjects.rpc(self.service, self.name, subjects.shard_of(account_id, shards))
+
+
+@functools.cache
+def describe(path: str) -> Method:
+    """The method at `/package.Service/Method`; raises ValueError for another shape.
+
+    A service whose descriptor is not loaded, or says nothing, is answered by any replica of a deployable of
+    its name.
+    """
+    try:
+        _, service, name = path.split("/")
+    except ValueError:
+        raise ValueError(f"not a path of a method: {path!r}") from None
+    try:
+        descriptor = descriptor_pool.Default().FindServiceByName(service)
+    except KeyError:
+        return Method(service=service, name=name, deployable=service, by_account=False)
+    deployable = descriptor.GetOptions().Extensions[options_pb2.deployable] or service
+    method = descriptor.methods_by_name.get(name)
+    routing = method.GetOptions().Extensions[options_pb2.routing] if method is not None else None
+    return Method(service, name, deployable, by_account=routing == options_pb2.ROUTING_ACCOUNT)
+
+
+def account_of(request: object) -> str:
+    """The account a request is for; empty when it names none."""
+    account_id: object = getattr(request, "account_id", "")
+    return account_id if isinstance(account_id, str) else ""

@@ -1,0 +1,1 @@
+"""A service for the tests and benches of the kit's calls."""
