@@ -365,27 +365,6 @@ async def test_a_release_that_hangs_is_cut_short(fleet: Fleet) -> None:
     await until(lambda: fleet.as_proposed(ben), timeout=SETTINGS.ttl)
 
 
-async def test_a_deaf_watch_is_found_and_made_anew(fleet: Fleet) -> None:
-    """When the server loses the watch's consumer and nobody says so, it is replaced."""
-    ada = await fleet.join("ada")
-    await until(lambda: fleet.as_proposed(ada))
-    js = ada.nc.jetstream()
-    stream = f"KV_{subjects.SHARDS_BUCKET}"
-
-    async def consumers() -> set[str]:
-        return {info.name for info in await js.consumers_info(stream)}
-
-    lost = await consumers()
-    assert len(lost) == 1
-    await js.delete_consumer(stream, lost.copy().pop())
-    async with asyncio.timeout(10):
-        while not await consumers():
-            await asyncio.sleep(0.02)
-    assert not await consumers() & lost
-    ben = await fleet.join("ben")
-    await until(lambda: fleet.as_proposed(ada, ben))
-
-
 async def test_a_bucket_that_vanished_is_made_again(fleet: Fleet) -> None:
     """Owners whose leases are gone lose their shards, and the fleet settles again in a new bucket."""
     ada, ben = await fleet.join("ada"), await fleet.join("ben")

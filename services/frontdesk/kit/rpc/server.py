@@ -143,7 +143,10 @@ class RpcServer:
         await self._let_finish(list(self._calls.values()), timeout, "the replica is stopping")
         self._pulse.stop()
         await self._mailbox.stop()
-        await self._wire.relieve()
+        try:
+            await self._wire.relieve()
+        except Unavailable as error:
+            _log.warning("the last answers may not have been sent: %s", error)
 
     async def _subscribe(
         self, into: list[Subscription], subject: str, receiver: Callable[[Msg], None], queue: str = ""

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 
 from frontdesk.kit.errors import Unavailable
 from frontdesk.kit.subjects import encode_token
@@ -88,9 +89,12 @@ class Wire:
         return self.nc.pending_data_size > CONGESTED_BYTES
 
     async def relieve(self) -> None:
-        """Wait until what is pending was taken by the server, at most nats-py's time for a flush."""
+        """Wait until what is pending was taken by the server; raises Unavailable when it is not."""
         if self.nc.is_connected:
-            await self.nc.flush()
+            try:
+                await self.nc.flush()
+            except (NatsError, TimeoutError) as error:
+                raise Unavailable("the connection to NATS does not keep up") from error
 
     async def listen(self, subject: str, receiver: Receiver, queue: str = "") -> Subscription:
         """Subscribe; `receiver` runs at once for each message and must not block."""

@@ -362,7 +362,7 @@ def random_rules(draw: st.DrawFn) -> list[Rule]:
     return made
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     rules=random_rules(),
     text=st.text(alphabet="abÄä？? x", max_size=5),

@@ -57,10 +57,10 @@ def test_normalize(written: str, compared: str) -> None:
 )
 def test_bombs_are_refused_unread(pattern: str) -> None:
     """What would take all memory to compile, or hides it from the check, is refused at once."""
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(InvalidArgument):
         compile_pattern(pattern)
-    assert time.perf_counter() - started < 0.1
+    assert time.process_time() - started < 0.1
 
 
 @pytest.mark.parametrize(
@@ -98,6 +98,8 @@ def test_full_width_is_literal() -> None:
         ("[a", "position 0"),
         ("a)b", "position 1"),
         ("a{x}", "position 1"),
+        ("[[a]", "position 1"),
+        ("[]a]", "position 1"),
     ],
 )
 def test_error_names_position(pattern: str, position: str) -> None:

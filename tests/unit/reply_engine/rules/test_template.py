@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from frontdesk.kit.errors import InvalidArgument
@@ -107,6 +107,7 @@ def test_value_is_cleaned() -> None:
     assert clean_value("长" * 10_000) == "长" * VALUE_LENGTH
 
 
+@settings(deadline=None)
 @given(template=HOSTILE, value=HOSTILE)
 def test_render_never_raises(template: str, value: str) -> None:
     """Whatever the template and the values, there is an answer, and it is bounded."""
@@ -115,6 +116,7 @@ def test_render_never_raises(template: str, value: str) -> None:
     assert all(isinstance(p, TextPart) and p.text for p in render(Reply((TextPart(template),)), values))
 
 
+@settings(deadline=None)
 @given(value=HOSTILE)
 def test_buyer_text_is_not_expanded(value: str) -> None:
     """What a buyer writes appears cleaned and literally; no placeholder in it is ever filled in."""
@@ -125,6 +127,7 @@ def test_buyer_text_is_not_expanded(value: str) -> None:
     assert all("SECRET" not in part.text for part in parts if isinstance(part, TextPart))
 
 
+@settings(deadline=None)
 @given(value=HOSTILE)
 def test_clean_value_is_one_safe_line(value: str) -> None:
     """A cleaned value is one line without control characters, and cleaning it again changes nothing."""

@@ -102,6 +102,13 @@ def test_no_exported_cell_is_a_formula(rules: list[Rule]) -> None:
             )
 
 
+def test_every_cell_is_quoted() -> None:
+    """A text with a semicolon stays one cell in a spreadsheet that separates by semicolons."""
+    data = export_csv([Rule("r1", "o1", keywords=("k",), reply=Reply((TextPart("hi;=1+1"),)))])
+    assert b'"hi;=1+1"' in data
+
+
+@settings(deadline=None)
 @given(st.text(alphabet="'=+-@1a\t ", max_size=5) | st.text())
 def test_guard_is_undone(cell: str) -> None:
     """Taking the guard off gives the cell back."""
@@ -124,7 +131,7 @@ def test_csv_fuzz(data: bytes) -> None:
     assert all(problem.field and problem.problem and problem.row >= 0 for problem in parsed.errors)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(
     st.binary(max_size=100)
     | st.recursive(

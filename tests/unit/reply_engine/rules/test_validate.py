@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frontdesk.kit.errors import InvalidArgument
@@ -229,6 +229,7 @@ JUNK: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([*rule_to_raw(Rule("", "o")), "other"]), JUNK, max_size=6))
 def test_junk_is_an_error(junk: dict[str, Any]) -> None:
     """Whatever JSON can say, the outcome is a rule in normal form or InvalidArgument."""
