@@ -60,6 +60,13 @@ async def left(bus: Bus, stream: str) -> int:
     return int((await bus.stream_info(stream)).state.messages)
 
 
+async def emptied(bus: Bus, stream: str) -> None:
+    """Wait for the server to take in the last acknowledgements, which nobody answers."""
+    async with asyncio.timeout(5):
+        while await left(bus, stream):
+            await asyncio.sleep(0.01)
+
+
 async def test_every_message_is_handled_and_leaves_the_stream(bus: Bus) -> None:
     """Each stored message reaches the handler once and is gone after its ack."""
     seen: list[bytes] = []
@@ -74,7 +81,7 @@ async def test_every_message_is_handled_and_leaves_the_stream(bus: Bus) -> None:
         await fill(bus, 50, start=500)
         await until(lambda: len(seen) >= 550)
     assert sorted(map(int, seen)) == list(range(550))
-    assert await left(bus, subjects.INBOUND) == 0
+    await emptied(bus, subjects.INBOUND)
 
 
 async def test_an_idle_consumer_gets_a_message_at_once(bus: Bus) -> None:
@@ -111,7 +118,7 @@ async def test_a_dependency_that_is_gone_keeps_the_messages(bus: Bus) -> None:
         await until(lambda: calls >= 8)
     assert set(deliveries) == {1}
     assert await left(bus, subjects.DEAD) == 0
-    assert await left(bus, subjects.INBOUND) == 0
+    await emptied(bus, subjects.INBOUND)
 
 
 async def test_poison_goes_to_dead_without_its_neighbours(bus: Bus) -> None:
@@ -131,7 +138,7 @@ async def test_poison_goes_to_dead_without_its_neighbours(bus: Bus) -> None:
     letter = DeadLetter.FromString(info.data or b"")
     assert (letter.subject, letter.payload) == (subjects.inbound("a", "c7"), b"7")
     assert letter.reason == "payload: not a message"
-    assert await left(bus, subjects.INBOUND) == 0
+    await emptied(bus, subjects.INBOUND)
 
 
 async def test_a_bug_is_tried_again_then_dead(bus: Bus) -> None:
