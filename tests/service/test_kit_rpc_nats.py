@@ -79,7 +79,7 @@ async def test_not_waiting_for_ready(fleet: Fleet) -> None:
 
 
 async def test_wake_then_answered(fleet: Fleet) -> None:
-    """Calls to a service scaled to zero leave a message on its wake subject and are answered when it is up."""
+    """Calls to a service scaled to zero leave a message on its wake subject and are answered later."""
     js = (await fleet.connect()).jetstream()
     await js.add_stream(name=subjects.WAKE, subjects=["wake.*"])
     stub = await fleet.stub()
@@ -99,7 +99,7 @@ async def test_wake_then_answered(fleet: Fleet) -> None:
 
 
 async def test_calls_go_to_the_owner_of_the_account(fleet: Fleet) -> None:
-    """Every kind of call for an account reaches the replica that owns its shard, and follows when it moves."""
+    """Every kind of call for an account reaches the replica that owns its shard and follows when it moves."""
     _, server_a = await fleet.replica("a")
     _, server_b = await fleet.replica("b")
     stub = await fleet.stub()

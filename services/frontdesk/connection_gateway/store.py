@@ -129,9 +129,7 @@ class AccountStore:
         if row is None:
             raise NotFound("no such account")
         cookies = self._secrets.decrypt_text(row.credentials, _context("credentials", account_id))
-        token = (
-            self._secrets.decrypt_text(row.token, _context("token", account_id)) if row.token else ""
-        )
+        token = self._secrets.decrypt_text(row.token, _context("token", account_id)) if row.token else ""
         return Login(cookies, token, row.token_expires_at_ms)
 
     async def save_cookies(self, account_id: str, cookies: str) -> None:
@@ -145,7 +143,9 @@ class AccountStore:
         secret = self._secrets.encrypt(token, _context("token", account_id)) if token else None
         await self._change(account_id, {"token": secret, "token_expires_at_ms": expires_at_ms})
 
-    async def change(self, account_id: str, *, name: str | None = None, enabled: bool | None = None) -> Account:
+    async def change(
+        self, account_id: str, *, name: str | None = None, enabled: bool | None = None
+    ) -> Account:
         """Rename, enable or disable; raises NotFound."""
         values: dict[str, Any] = {"updated_at_ms": self._clock.now_ms()}
         if name is not None:
@@ -257,7 +257,9 @@ class SessionStore:
 
     async def _save_marks(self, batch: list[Account]) -> list[None]:
         async with self._database.write() as connection:
-            await connection.execute(_fenced("synced_until_ms"), [_binds(a, "synced_until_ms") for a in batch])
+            await connection.execute(
+                _fenced("synced_until_ms"), [_binds(a, "synced_until_ms") for a in batch]
+            )
         return [None] * len(batch)
 
 

@@ -60,7 +60,7 @@ _Write = _Insert | _Settle | OwnMessage
 
 
 class Ledger:
-    """Rows of `sends`. Every method raises Unavailable when the database is away: nothing was changed then."""
+    """Rows of `sends`. Each method raises Unavailable when the database is away; nothing has changed then."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -153,7 +153,11 @@ async def _settle(connection: AsyncConnection, rows: dict[int, Send], results: l
     changes = []
     for index, row in rows.items():
         key = (row.account_id, row.platform_message_id or "")
-        own = row if taken.get(key, row.outgoing_id) == row.outgoing_id else replace(row, platform_message_id=None)
+        own = (
+            row
+            if taken.get(key, row.outgoing_id) == row.outgoing_id
+            else replace(row, platform_message_id=None)
+        )
         if row.platform_message_id:
             taken.setdefault(key, row.outgoing_id)
         results[index] = own
