@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from fastapi import APIRouter
 
+from frontdesk.connection_gateway.config import GatewaySettings
 from frontdesk.kit.config import AuthSettings, DatabaseSettings, Settings, TelemetrySettings, load
 from frontdesk.kit.lifecycle import Service, Spawn
 from frontdesk.kit.tokens import JwtAuthenticator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from frontdesk.kit.rpc.channel import NatsChannel
     from frontdesk.kit.rpc.grpc_door import GrpcServer
 
-SETTINGS: tuple[type[Settings], ...] = (ReplyEngineSettings,)
+SETTINGS: tuple[type[Settings], ...] = (GatewaySettings, ReplyEngineSettings)
 
 Registration = tuple[Callable[[Any, Any], None], Any]
 S = TypeVar("S")
@@ -77,6 +78,13 @@ class Entry:
 SERVICES = {
     entry.name: entry
     for entry in (
+        Entry(
+            "connection-gateway",
+            GatewaySettings,
+            "connection_gateway",
+            "frontdesk.connection_gateway.service",
+            "ConnectionGateway",
+        ),
         Entry(
             "reply-engine",
             ReplyEngineSettings,

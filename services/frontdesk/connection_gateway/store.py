@@ -179,7 +179,6 @@ class SessionStore:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
-        self._states: Batcher[Account, None] = Batcher(self._save_states, clock=clock)
         self._marks: Batcher[Account, None] = Batcher(self._save_marks, clock=clock)
 
     async def take_shard(self, shard: int, replica: str, epoch: int) -> None:
@@ -198,9 +197,12 @@ class SessionStore:
                 .values(replica=replica, epoch=epoch)
             )
 
-    async def save_state(self, account: Account) -> None:
-        """Store the session's state as the account has it now."""
-        await self._states.submit(account)
+    async def save_states(self, accounts: Sequence[Account]) -> None:
+        """Store the sessions' states as the accounts have them now."""
+        async with self._database.write() as connection:
+            await connection.execute(
+                _fenced(*_SESSION_COLUMNS), [_binds(a, *_SESSION_COLUMNS) for a in accounts]
+            )
 
     async def save_mark(self, account: Account) -> None:
         """Store up to where everything is stored."""
@@ -245,15 +247,7 @@ class SessionStore:
 
     async def close(self) -> None:
         """Finish what is in work."""
-        await self._states.close()
         await self._marks.close()
-
-    async def _save_states(self, batch: list[Account]) -> list[None]:
-        async with self._database.write() as connection:
-            await connection.execute(
-                _fenced(*_SESSION_COLUMNS), [_binds(a, *_SESSION_COLUMNS) for a in batch]
-            )
-        return [None] * len(batch)
 
     async def _save_marks(self, batch: list[Account]) -> list[None]:
         async with self._database.write() as connection:

@@ -21,7 +21,7 @@ class ReplyEngineSettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSe
     service: ClassVar[str] = "reply-engine"
 
     shards: int = Field(
-        default=64, ge=1, le=4096, description="Shards of the installation; fixed when it was installed."
+        default=64, ge=1, le=512, description="Shards of the installation; fixed when it was installed."
     )
     nats_replicas: int = Field(default=1, ge=1, le=5, description="Copies of each stream that NATS keeps.")
     http_host: str = Field(default="127.0.0.1", description="Address of the HTTP door; `0.0.0.0` in a pod.")

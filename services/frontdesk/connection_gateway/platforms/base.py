@@ -105,6 +105,11 @@ class PlatformConnection(Protocol):
         """Whether requests and sends are possible now."""
         ...
 
+    @property
+    def last_heartbeat_ms(self) -> int:
+        """When a heartbeat was last answered, Unix milliseconds, 0 for never."""
+        ...
+
     async def connect(self, credentials: Credentials, token: str, device_id: str) -> None:
         """Open and register; returns when ready. Raises PlatformError, and then nothing is left open."""
         ...

@@ -4,6 +4,7 @@ A handler takes a list of deliveries and returns when all of them are done. What
 
     returns                   ack
     Release                   nak at once: somebody else shall have it (a shard that moves, a drain)
+    Later                     nak with a delay: right message, wrong time, and its place is needed
     FrontdeskError, retryable the dependency is away: the batch is kept, in progress, and tried again with
                               back-off; nothing more is fetched meanwhile, nothing is ever dead-lettered
     FrontdeskError, other     DEAD, with its message as the reason
@@ -41,6 +42,14 @@ SUSPICIOUS_DELIVERIES = 3
 
 class Release(Exception):
     """Raised by a handler: give the messages back at once, unchanged."""
+
+
+class Later(Exception):
+    """Raised by a handler: give the messages back, to come again after `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"again in {seconds:g} s")
+        self.seconds = seconds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,6 +213,9 @@ class Consumer:
             except Release:
                 await self._answer_all(batch, b"-NAK")
                 return True
+            except Later as later:
+                await self._answer_all(batch, _nak(later.seconds))
+                return True
             except FrontdeskError as error:
                 if not error.retryable:
                     if len(batch) > 1:
@@ -239,6 +251,8 @@ class Consumer:
             await self._handler([delivery])
         except Release:
             await self._answer(delivery, b"-NAK")
+        except Later as later:
+            await self._answer(delivery, _nak(later.seconds))
         except FrontdeskError as error:
             if error.retryable:
                 await self._crashes.end(self.spec, delivery.sequence)

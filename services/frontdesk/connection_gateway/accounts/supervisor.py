@@ -1,0 +1,223 @@
+"""Which accounts run on this replica: those of the shards it holds (kit/shards), each in its own task.
+
+Taking a shard: fence its rows, make its OUTBOUND consumer anew, take its calls, start its accounts. Giving it
+up goes the other way round. A look at the database every few seconds finds accounts that were added or
+changed by other replicas.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from frontdesk.connection_gateway.accounts.outbound import Speaker
+from frontdesk.connection_gateway.accounts.session import Session
+from frontdesk.connection_gateway.accounts.shared import Shared
+from frontdesk.connection_gateway.errors import NotOwned
+from frontdesk.connection_gateway.model import Account, State
+from frontdesk.kit import subjects
+from frontdesk.kit.bus import Bus, Consumer, ConsumerSpec
+from frontdesk.kit.bus.pull import ConsumerGone
+from frontdesk.kit.errors import NotFound
+from frontdesk.kit.rpc.server import RpcServer
+
+log = logging.getLogger(__name__)
+
+DRAIN_S = 4.0
+GRACE_S = 0.5
+
+
+@dataclass(slots=True)
+class _Shard:
+    epoch: int
+    accounts: dict[str, Session] = field(default_factory=dict)
+    consumer: Consumer | None = None
+    speaking: asyncio.Task[None] | None = None
+
+
+class Supervisor:
+    """ShardListener that keeps the sessions of the owned shards."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        *,
+        bus: Bus,
+        rpc: RpcServer,
+        replica: str,
+        shards: int,
+        sends_in_work: int,
+        max_accounts: int,
+    ) -> None:
+        self._shared = shared
+        self._bus = bus
+        self._rpc = rpc
+        self._replica = replica
+        self._count = shards
+        self._sends_in_work = sends_in_work
+        self._max_accounts = max_accounts
+        self._shards: dict[int, _Shard] = {}
+        self._looked_at_ms = 0
+        self.speaker: Speaker | None = None
+
+    # Looking up.
+
+    @property
+    def owned(self) -> list[int]:
+        """The shards that work here."""
+        return sorted(self._shards)
+
+    def sessions(self) -> Iterator[Session]:
+        """All sessions of this replica."""
+        for shard in list(self._shards.values()):
+            yield from list(shard.accounts.values())
+
+    def deaf(self) -> list[int]:
+        """Shards whose consumer gives no sign of life."""
+        return [n for n, s in self._shards.items() if s.consumer is not None and not s.consumer.healthy]
+
+    async def find(self, account_id: str) -> Session | None:
+        """The account's session; None when there is no such account. Raises NotOwned."""
+        number = subjects.shard_of(account_id, self._count)
+        shard = self._shards.get(number)
+        if shard is None:
+            raise NotOwned
+        if (session := shard.accounts.get(account_id)) is not None:
+            return session
+        account = await self._shared.store.get(account_id)
+        return await self._add(shard, account) if account is not None else None
+
+    async def get(self, account_id: str) -> Session:
+        """The account's session; raises NotFound and NotOwned."""
+        session = await self.find(account_id)
+        if session is None:
+            raise NotFound("no such account")
+        return session
+
+    # ShardListener.
+
+    async def acquired(self, shard: int, epoch: int) -> None:
+        """Begin to work for a shard."""
+        await self._shared.sessions.take_shard(shard, self._replica, epoch)
+        mine = self._shards[shard] = _Shard(epoch)
+        for account in await self._shared.store.of_shards([shard]):
+            await self._add(mine, account)
+        assert self.speaker is not None
+        mine.speaking = asyncio.create_task(self._speak(shard, mine), name=f"outbound {shard}")
+        await self._rpc.own_shard(shard)
+
+    async def release(self, shard: int) -> None:
+        """Finish what is being sent, close the sessions."""
+        mine = self._shards[shard]
+        await self._rpc.disown_shard(shard, grace_s=GRACE_S)
+        for session in mine.accounts.values():
+            session.leave()
+        if mine.consumer is not None:
+            await mine.consumer.drain(DRAIN_S)
+        await self._stop_speaking(mine)
+        closing = (
+            s.close(State.DISCONNECTED, "moves to another replica", "handover")
+            for s in mine.accounts.values()
+        )
+        await asyncio.gather(*closing)
+        del self._shards[shard]
+
+    async def lost(self, shard: int) -> None:
+        """The shard is somebody else's: fall silent at once."""
+        mine = self._shards.pop(shard, None)
+        await self._rpc.disown_shard(shard, grace_s=0)
+        if mine is not None:
+            await self._stop_speaking(mine)
+            await asyncio.gather(*(session.abandon() for session in mine.accounts.values()))
+
+    async def _stop_speaking(self, shard: _Shard) -> None:
+        if shard.speaking is not None:
+            shard.speaking.cancel()
+            await asyncio.wait({shard.speaking})
+
+    async def _speak(self, number: int, shard: _Shard) -> None:
+        """Consume the shard's OUTBOUND, made anew for this owner."""
+        assert self.speaker is not None
+        spec = ConsumerSpec(
+            subjects.OUTBOUND, subjects.gateway_consumer(number), (subjects.outbound_filter(number),)
+        )
+        while True:
+            shard.consumer = Consumer(
+                self._bus,
+                spec,
+                self.speaker.handle,
+                max_batch=1,
+                parallel=self._sends_in_work,
+                remake=True,
+                clock=self._shared.clock,
+            )
+            try:
+                await shard.consumer.run()
+            except ConsumerGone as gone:
+                # Either NATS lost it, or a new owner re-made it and our lease is about to be found lost.
+                log.warning("shard %d: %s", number, gone.message)
+            while not self._shared.holds(number):
+                await self._shared.clock.sleep(1.0)
+
+    # Accounts.
+
+    async def look(self) -> None:
+        """Take up accounts that were added, enabled, disabled or removed elsewhere."""
+        since = self._looked_at_ms
+        self._looked_at_ms = self._shared.clock.now_ms() - 10_000
+        for account in await self._shared.store.of_shards(self.owned, since):
+            shard = self._shards.get(account.shard)
+            if shard is None:
+                continue
+            session = shard.accounts.get(account.account_id)
+            if session is None:
+                await self._add(shard, account)
+            elif session.account.enabled != account.enabled:
+                await self.apply(session, account)
+
+    async def apply(self, session: Session, account: Account) -> None:
+        """Bring a session to what its row says now: name, and online or closed."""
+        session.account.name = account.name
+        session.uptime.account_for(
+            self._shared.clock.now_ms(),
+            connected=session.account.state is State.CONNECTED,
+            enabled=session.account.enabled,
+        )
+        session.account.enabled = account.enabled
+        if not account.enabled:
+            await session.close(State.CLOSED, "stopped on purpose", "stopped")
+        elif session.account.state is not State.FAILED:
+            session.start()
+
+    async def forget(self, account_id: str) -> None:
+        """Close the session of an account that is removed."""
+        shard = self._shards.get(subjects.shard_of(account_id, self._count))
+        session = shard.accounts.pop(account_id, None) if shard is not None else None
+        if session is not None:
+            await session.close(State.CLOSED, "removed", "removed")
+
+    async def _add(self, shard: _Shard, account: Account) -> Session:
+        account.replica, account.epoch = self._replica, shard.epoch
+        session = shard.accounts.setdefault(account.account_id, Session(account, self._shared))
+        await self._shared.sessions.take_account(account.account_id, self._replica, shard.epoch)
+        if account.enabled and account.state is not State.FAILED:
+            self._start(session)
+        return session
+
+    def _start(self, session: Session) -> None:
+        running = sum(1 for one in self.sessions() if one.running)
+        if running < self._max_accounts:
+            session.start()
+            return
+        text = f"this replica holds {running} accounts, its limit: {session.account.name} stays offline"
+        log.error(text)
+        self._shared.journal.alert(session.account, "too_many_accounts", text)
+
+    async def stop(self) -> None:
+        """Close whatever is left."""
+        for shard in list(self._shards):
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.lost(shard)

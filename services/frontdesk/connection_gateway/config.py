@@ -1,0 +1,143 @@
+"""Every setting of the connection-gateway."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field, field_validator
+
+from frontdesk.connection_gateway.platforms.goofish.settings import GoofishSettings
+from frontdesk.connection_gateway.platforms.goofish.wire.heartbeat import HeartbeatSettings
+from frontdesk.kit.config import (
+    AuthSettings,
+    DatabaseSettings,
+    NatsSettings,
+    SecretSettings,
+    TelemetrySettings,
+)
+
+_GOOFISH = GoofishSettings()
+
+
+class GatewaySettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSettings, TelemetrySettings):
+    """Settings of the connection-gateway."""
+
+    service: ClassVar[str] = "connection-gateway"
+
+    shards: int = Field(
+        default=64, ge=1, le=512, description="Shards of the installation; fixed when it was installed."
+    )
+    nats_replicas: int = Field(default=1, ge=1, le=5, description="Copies of each stream that NATS keeps.")
+    http_host: str = Field(default="127.0.0.1", description="Address of the HTTP door; `0.0.0.0` in a pod.")
+    http_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Port of the HTTP door; not set: no door of its own."
+    )
+    grpc_host: str = Field(default="127.0.0.1", description="Address of the gRPC door; `0.0.0.0` in a pod.")
+    grpc_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Port of the gRPC door; not set: no door of its own."
+    )
+    database_pool: int = Field(default=5, ge=1, le=100, description="Connections to the database.")
+    replica: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=128,
+        description="This replica's name, unique and the same after a restart; not set: the host's name.",
+    )
+    lease_seconds: float = Field(
+        default=10.0, ge=2, le=120, description="A shard whose owner is silent for so long is taken over."
+    )
+    max_accounts: int = Field(
+        default=5000, ge=1, description="Accounts that one replica holds at most (CG-45)."
+    )
+    connects_per_second: float = Field(
+        default=100.0, gt=0, description="How fast one replica opens accounts' connections."
+    )
+    messages_in_work: int = Field(
+        default=100, ge=1, le=1000, description="Frames of one account in work at once (CG-44)."
+    )
+    sends_in_work: int = Field(
+        default=256, ge=1, le=2000, description="Answers of one shard in work at once."
+    )
+    sends_waiting: int = Field(
+        default=32, ge=1, le=1000, description="Answers of one account that wait for its connection."
+    )
+    max_authentications: int = Field(
+        default=10, ge=1, description="Refused logins in a row until an account is FAILED."
+    )
+    max_kicks: int = Field(
+        default=3, ge=1, description="Take-overs by another login in 10 minutes until an account is FAILED."
+    )
+    token_margin_seconds: int = Field(
+        default=600, ge=0, description="An access token is renewed so long before it runs out."
+    )
+    read_back_seconds: int = Field(
+        default=600, ge=10, description="How often histories are compared with what was pushed."
+    )
+    backoff_jitter: float = Field(
+        default=0.2, ge=0, lt=1, description="Spread of the waits between connection attempts, a fraction."
+    )
+    history_days: int = Field(
+        default=7, ge=1, description="How long the record of a send is kept after it was settled."
+    )
+    heartbeat_interval_seconds: float = Field(
+        default=15.0, gt=0, description="Between two heartbeats to the platform (CG-31)."
+    )
+    heartbeat_timeout_seconds: float = Field(
+        default=30.0, gt=0, description="Silence after which a connection is dead (CG-32)."
+    )
+    heartbeat_max_missed: int = Field(
+        default=3, ge=1, description="Unanswered heartbeats in a row after which a connection is dead (X-08)."
+    )
+    max_frame_bytes: int = Field(
+        default=256 * 1024, ge=1024, description="The largest frame that a platform may send (X-23)."
+    )
+    goofish_ws_url: str = Field(default=_GOOFISH.ws_url, description="Goofish: address of the socket.")
+    goofish_api_url: str = Field(default=_GOOFISH.api_url, description="Goofish: base address of mtop.")
+    goofish_passport_url: str = Field(
+        default=_GOOFISH.passport_url, description="Goofish: base address of the login."
+    )
+    goofish_upload_url: str = Field(
+        default=_GOOFISH.upload_url, description="Goofish: address that takes images."
+    )
+    goofish_ca_file: Path | None = Field(
+        default=None, description="Goofish: the only authority whose certificates count; a simulator's own."
+    )
+    goofish_headers: dict[str, str] = Field(
+        default_factory=dict, description="Goofish: JSON of headers to add to the socket's upgrade (CG-30)."
+    )
+
+    @field_validator("goofish_ws_url")
+    @classmethod
+    def _socket_address(cls, value: str) -> str:
+        if not value.startswith(("ws://", "wss://")):
+            raise ValueError("must begin with ws:// or wss://")
+        return value
+
+    @field_validator("goofish_api_url", "goofish_passport_url", "goofish_upload_url")
+    @classmethod
+    def _web_address(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value
+
+    @property
+    def replica_name(self) -> str:
+        """The replica's name in leases and rows."""
+        return self.replica or socket.gethostname()
+
+    def goofish(self) -> GoofishSettings:
+        """Where Goofish is and how patient to be with it."""
+        return GoofishSettings(
+            ws_url=self.goofish_ws_url,
+            api_url=self.goofish_api_url,
+            passport_url=self.goofish_passport_url,
+            upload_url=self.goofish_upload_url,
+            ca_file=str(self.goofish_ca_file) if self.goofish_ca_file else "",
+            headers=tuple(self.goofish_headers.items()),
+            max_frame=self.max_frame_bytes,
+            heartbeat=HeartbeatSettings(
+                self.heartbeat_interval_seconds, self.heartbeat_timeout_seconds, self.heartbeat_max_missed
+            ),
+        )

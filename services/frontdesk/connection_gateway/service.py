@@ -1,0 +1,190 @@
+"""The connection-gateway, wired: the only place that chooses real parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+
+from frontdesk.api.accounts.v1.account_service_pb2_grpc import (
+    AccountServiceStub,
+    add_AccountServiceServicer_to_server,
+)
+from frontdesk.api.accounts.v1.platform_service_pb2_grpc import add_PlatformServiceServicer_to_server
+from frontdesk.api.replies.v1.reply_service_pb2_grpc import ReplyServiceStub
+from frontdesk.connection_gateway.accounts.book import AccountBook
+from frontdesk.connection_gateway.accounts.claims import Claims
+from frontdesk.connection_gateway.accounts.journal import Journal
+from frontdesk.connection_gateway.accounts.ledger import Ledger
+from frontdesk.connection_gateway.accounts.monitor import Monitor
+from frontdesk.connection_gateway.accounts.outbound import Speaker
+from frontdesk.connection_gateway.accounts.pace import Pace
+from frontdesk.connection_gateway.accounts.shared import SessionLimits, Shared
+from frontdesk.connection_gateway.accounts.supervisor import Supervisor
+from frontdesk.connection_gateway.config import GatewaySettings
+from frontdesk.connection_gateway.doors import cookies_router
+from frontdesk.connection_gateway.platforms.goofish.adapter import Goofish
+from frontdesk.connection_gateway.rpc.accounts import AccountServicer
+from frontdesk.connection_gateway.rpc.platform import PlatformServicer
+from frontdesk.connection_gateway.store import AccountStore, SessionStore
+from frontdesk.kit.bus import Bus
+from frontdesk.kit.bus.connection import bus_settings
+from frontdesk.kit.clock import Clock, SystemClock
+from frontdesk.kit.database import Database, DatabaseOptions
+from frontdesk.kit.migrations import migrate
+from frontdesk.kit.rpc.channel import NatsChannel
+from frontdesk.kit.rpc.server import RpcServer
+from frontdesk.kit.secrets import SecretBox
+from frontdesk.kit.shards.manager import ShardManager
+from frontdesk.kit.shards.model import ShardSettings
+
+NAME = "connection-gateway"
+SCHEMA = "connection_gateway"
+VERSIONS = Path(__file__).parent / "migrations" / "versions"
+CONNECTS_AT_ONCE = 64
+
+Spawn = Callable[[str, Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+Registration = tuple[Callable[[Any, Any], None], Any]
+
+
+class ConnectionGateway:
+    """A component: start it, mount its doors, stop it."""
+
+    name = NAME
+
+    def __init__(self, settings: GatewaySettings, spawn: Spawn, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._spawn = spawn
+        self._clock = clock or SystemClock()
+        self.registrations: list[Registration] = []
+        self.shards: ShardManager
+
+    async def start(self) -> None:
+        """Connect, migrate, and begin to take shards."""
+        settings, clock = self._settings, self._clock
+        self.database = Database(
+            DatabaseOptions(
+                settings.database_url.get_secret_value(), SCHEMA, pool_size=settings.database_pool
+            )
+        )
+        await migrate(self.database, VERSIONS)
+        self.bus = await Bus.connect(bus_settings(settings, NAME, settings.nats_replicas))
+        self.channel = NatsChannel(self.bus.nc, shards=settings.shards, caller=NAME)
+        self.rpc = RpcServer(self.bus.nc, NAME)
+        self.platform = Goofish(settings.goofish(), clock)
+        self.sessions = SessionStore(self.database, clock)
+        self.ledger = Ledger(self.database, clock)
+        self.journal = Journal(self.bus, self.sessions, clock)
+        self.claims = Claims(ReplyServiceStub(self.channel), clock)
+        store = AccountStore(self.database, SecretBox(settings.secret_key_list()), settings.shards, clock)
+        self.supervisor = self._supervisor(store)
+        self.supervisor.speaker = Speaker(
+            find=self.supervisor.find,
+            ledger=self.ledger,
+            claims=self.claims,
+            bus=self.bus,
+            clock=clock,
+            max_waiting=settings.sends_waiting,
+        )
+        self.monitor = Monitor(
+            supervisor=self.supervisor,
+            store=self.sessions,
+            ledger=self.ledger,
+            journal=self.journal,
+            clock=clock,
+            keep_days=settings.history_days,
+        )
+        owners = AccountServiceStub(self.channel)
+        book = AccountBook(
+            store=store, supervisor=self.supervisor, platform=self.platform, owners=owners, clock=clock
+        )
+        self.registrations = [
+            (
+                add_AccountServiceServicer_to_server,
+                AccountServicer(book, store, self.sessions, self.bus, clock),
+            ),
+            (add_PlatformServiceServicer_to_server, PlatformServicer(self.supervisor)),
+        ]
+        self.router: APIRouter = cookies_router(book, owners)
+        for register, servicer in self.registrations:
+            self.rpc.add(register, servicer)
+        await self.rpc.start()
+        self._spawn(f"{NAME} journal", self.journal.run())
+        await self.shards.start()
+        self._spawn(f"{NAME} monitor", self.monitor.run())
+
+    def _supervisor(self, store: AccountStore) -> Supervisor:
+        """The supervisor and the manager of shards, which need each other."""
+        settings, clock = self._settings, self._clock
+        shared = Shared(
+            platform=self.platform,
+            store=store,
+            sessions=self.sessions,
+            ledger=self.ledger,
+            journal=self.journal,
+            bus=self.bus,
+            pace=Pace(settings.connects_per_second, CONNECTS_AT_ONCE, clock),
+            clock=clock,
+            limits=_limits(settings),
+            holds=self._holds,
+        )
+        supervisor = Supervisor(
+            shared,
+            bus=self.bus,
+            rpc=self.rpc,
+            replica=settings.replica_name,
+            shards=settings.shards,
+            sends_in_work=settings.sends_in_work,
+            max_accounts=settings.max_accounts,
+        )
+        self.shards = ShardManager(
+            self.bus.nc,
+            settings.replica_name,
+            supervisor,
+            ShardSettings(
+                shards=settings.shards, ttl=settings.lease_seconds, margin=settings.lease_seconds * 0.3
+            ),
+            clock,
+        )
+        return supervisor
+
+    def _holds(self, shard: int) -> bool:
+        return self.shards.holds(shard)
+
+    def not_ready(self) -> str | None:
+        """Why this replica can't do its work now; None when it can."""
+        if not self.bus.connected:
+            return "NATS is away"
+        if (problem := self.shards.problem()) is not None:
+            return problem
+        deaf = self.supervisor.deaf()
+        return f"no sign of life from the consumers of shards {deaf}" if deaf else None
+
+    async def stop(self, deadline_s: float) -> None:
+        """Hand over all shards, write what was counted, close."""
+        await self.shards.stop(deadline_s * 0.7)
+        await self.supervisor.stop()
+        await self.rpc.drain(deadline_s * 0.1)
+        await self.monitor.stop(deadline_s * 0.05)
+        await self.journal.flush(deadline_s * 0.1)
+        await self.claims.close()
+        await self.ledger.close()
+        await self.sessions.close()
+        await self.platform.close()
+        await self.channel.close()
+        await self.bus.close()
+        await self.database.close()
+
+
+def _limits(settings: GatewaySettings) -> SessionLimits:
+    return SessionLimits(
+        messages_in_work=settings.messages_in_work,
+        max_authentications=settings.max_authentications,
+        max_kicks=settings.max_kicks,
+        token_margin=settings.token_margin_seconds,
+        read_back_every=settings.read_back_seconds,
+        jitter=settings.backoff_jitter,
+    )
