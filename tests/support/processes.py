@@ -24,7 +24,8 @@ from nats.aio.client import Client
 
 from frontdesk.api.accounts.v1 import account_service_pb2 as accounts_pb
 from frontdesk.api.accounts.v1.account_service_pb2_grpc import AccountServiceStub
-from frontdesk.api.replies.v1 import rule_pb2, rule_service_pb2
+from frontdesk.api.replies.v1 import reply_service_pb2, rule_pb2, rule_service_pb2
+from frontdesk.api.replies.v1.reply_service_pb2_grpc import ReplyServiceStub
 from frontdesk.api.replies.v1.rule_service_pb2_grpc import RuleServiceStub
 from frontdesk.kit.nats_server import NatsServer
 from frontdesk.kit.rpc.channel import NatsChannel
@@ -218,15 +219,20 @@ class Fleet:
 
     # What a seller sets up.
 
-    async def add_accounts(self, count: int, *, connect: bool = True) -> list[str]:
-        """Make accounts at the platform and in the gateway; returns their ids at the platform."""
+    async def add_accounts(
+        self, count: int, *, connect: bool = True, debounce_ms: int | None = 0
+    ) -> list[str]:
+        """Make accounts at the platform and in the gateway; returns their ids at the platform.
+
+        `debounce_ms` None leaves their reply settings alone (no engine runs).
+        """
         made = (await self.control("accounts", {"count": count, "prefix": "shop"}))["accounts"]
-        stub = AccountServiceStub(self.channel)
+        stub, replies = AccountServiceStub(self.channel), ReplyServiceStub(self.channel)
         room = asyncio.Semaphore(64)
 
         async def add(account: dict[str, str]) -> None:
             async with room:
-                await stub.CreateAccount(
+                created = await stub.CreateAccount(
                     accounts_pb.CreateAccountRequest(
                         organization_id=ORGANIZATION,
                         name=account["nickname"],
@@ -234,6 +240,18 @@ class Fleet:
                     ),
                     timeout=30,
                 )
+                if debounce_ms is not None:
+                    settings = reply_service_pb2.ReplySettings(
+                        account_id=created.account.account_id,
+                        debounce_ms=debounce_ms,
+                        chain=["account", "global", "default"],
+                        takeover_minutes=10,
+                        replies_per_minute=60,
+                        time_zone="Asia/Shanghai",
+                    )
+                    await replies.UpdateReplySettings(
+                        reply_service_pb2.UpdateReplySettingsRequest(settings=settings), timeout=30
+                    )
 
         await asyncio.gather(*(add(account) for account in made))
         if connect:

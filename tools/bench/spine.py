@@ -118,9 +118,9 @@ async def memory(folder: Path, accounts: int, tls: tuple[Path, Path] | None) -> 
     try:
         gateway = fleet.programs["connection-gateway-0"]
         # A few accounts first, so that what is loaded once is not counted.
-        await fleet.add_accounts(20)
+        await fleet.add_accounts(20, debounce_ms=None)
         before = gateway.rss_kib()
-        await fleet.add_accounts(accounts, connect=False)
+        await fleet.add_accounts(accounts, connect=False, debounce_ms=None)
         await fleet.until_connected(accounts + 20)
         await asyncio.sleep(3)
         return (gateway.rss_kib() - before) / accounts

