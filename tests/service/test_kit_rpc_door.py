@@ -105,7 +105,7 @@ async def test_health_and_reflection_need_no_credential(house: House) -> None:
     reflection = reflection_pb2_grpc.ServerReflectionStub(house.outside)
     asked = [
         reflection_pb2.ServerReflectionRequest(list_services=""),
-        reflection_pb2.ServerReflectionRequest(file_containing_symbol=f"{name}.Say"),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol=name),
     ]
     listed, described = [one async for one in reflection.ServerReflectionInfo(iter(asked))]
     assert name in [service.name for service in listed.list_services_response.service]
