@@ -116,5 +116,14 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 def new_id(now_ms: int | None = None) -> str:
     """A ULID: 48 bits of Unix milliseconds, 80 of chance; sorts by time."""
-    value = ((now_ms if now_ms is not None else time.time_ns() // 1_000_000) << 80) | secrets.randbits(80)
-    return "".join(_ALPHABET[(value >> shift) & 31] for shift in range(125, -1, -5))
+    return new_ids(1, now_ms)[0]
+
+
+def new_ids(count: int, now_ms: int | None = None) -> list[str]:
+    """ULIDs of one moment that sort in their order, as the specification's monotonic ones do."""
+    moment = now_ms if now_ms is not None else time.time_ns() // 1_000_000
+    first = (moment << 80) | secrets.randbits(79)  # the top bit is room to count on
+    return [
+        "".join(_ALPHABET[(value >> shift) & 31] for shift in range(125, -1, -5))
+        for value in range(first, first + count)
+    ]

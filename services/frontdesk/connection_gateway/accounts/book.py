@@ -26,7 +26,7 @@ MAX_COOKIES = 64 * 1024
 MAX_REQUEST_ID = 128
 OUTCOME_S = 25.0
 NOTICE_S = 2.0
-_ENDS = (State.CONNECTED, State.FAILED, State.CLOSED)
+_ENDS = (State.CONNECTED, State.FAILED)
 
 
 class AccountBook:
@@ -149,9 +149,9 @@ class AccountBook:
         session.start()
 
     async def _outcome(self, session: Session) -> pb.Account:
-        """The account when it is connected, failed or closed, or as it stands after `OUTCOME_S`."""
+        """The account when it is connected or failed, or as it stands after `OUTCOME_S`."""
         end = self._clock.monotonic() + OUTCOME_S
-        while session.account.state not in _ENDS and self._clock.monotonic() < end:
+        while session.running and session.account.state not in _ENDS and self._clock.monotonic() < end:
             await self._clock.sleep(0.05)
         return proto(session.account)
 

@@ -266,6 +266,13 @@ def _overtaken(session: Session, outbound: Outbound) -> str:
 
 
 async def _write(connection: PlatformConnection, outbound: Outbound) -> SendResult:
+    with _tracer.start_as_current_span("gateway write") as span:
+        result = await _say(connection, outbound)
+        span.set_attribute("frontdesk.outcome", result.state)
+        return result
+
+
+async def _say(connection: PlatformConnection, outbound: Outbound) -> SendResult:
     if outbound.HasField("image"):
         image = UploadedImage(outbound.image.url, outbound.image.width, outbound.image.height)
         return await connection.send_image(outbound.chat_id, outbound.buyer_id, image, outbound.outgoing_id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from typing import Any, TypeVar
 
 from frontdesk.connection_gateway.accounts.catchup import read_back
@@ -133,7 +134,9 @@ class Session:
                 self._shared.limits.jitter,
             )
             self._failure = None
-            self._task = asyncio.create_task(self._run(), name=f"account {self.account.account_id}")
+            # An empty context: a session belongs to no caller's trace or principal, whoever started it.
+            name = f"account {self.account.account_id}"
+            self._task = asyncio.create_task(self._run(), name=name, context=Context())
 
     async def close(self, state: State, reason: str, code: str) -> None:
         """End the session: CLOSED on purpose, DISCONNECTED when the shard goes elsewhere."""

@@ -18,7 +18,7 @@ from frontdesk.kit.database import Database
 from frontdesk.kit.errors import FailedPrecondition, InvalidArgument
 from frontdesk.kit.secrets import SecretBox
 from frontdesk.reply_engine.accounts import Accounts
-from frontdesk.reply_engine.model import new_id
+from frontdesk.reply_engine.model import new_ids
 from frontdesk.reply_engine.orders.intake import STATUSES
 from frontdesk.reply_engine.statements import insert_ignoring, upsert
 from frontdesk.reply_engine.tables import cards, deliveries, orders
@@ -132,15 +132,19 @@ class OrderServicer(OrderServiceServicer):
         for number, card in enumerate(request.cards):
             if not card.strip() or len(card) > MAX_CARD:
                 raise InvalidArgument(f"cards[{number}]", f"1 to {MAX_CARD} characters")
-        rows = [self._card(organization_id, request, card) for card in dict.fromkeys(request.cards)]
+        given = list(dict.fromkeys(request.cards))
+        # Their ids sort as they were given: first in, first handed over.
+        ids = new_ids(len(given), self._clock.now_ms())
+        rows = [self._card(organization_id, request, *one) for one in zip(ids, given, strict=True)]
         async with self._database.write() as connection:
             before = (await _stock(connection, request.account_id)).get(request.item_id, 0)
             await connection.execute(insert_ignoring(connection, cards), rows)
             after = (await _stock(connection, request.account_id)).get(request.item_id, 0)
         return pb.AddCardsResponse(added=after - before, cards_left=after)
 
-    def _card(self, organization_id: str, request: pb.AddCardsRequest, card: str) -> dict[str, Any]:
-        card_id = new_id()
+    def _card(
+        self, organization_id: str, request: pb.AddCardsRequest, card_id: str, card: str
+    ) -> dict[str, Any]:
         digest = hashlib.sha256(f"{request.account_id}\x00{request.item_id}\x00{card}".encode()).hexdigest()
         return {
             "card_id": card_id,

@@ -155,6 +155,7 @@ def verdict(loads: Sequence[Load]) -> dict[str, Any]:
         "p50_ms": _quantile(latencies, 0.5),
         "p99_ms": _quantile(latencies, 0.99),
         "max_ms": latencies[-1] if latencies else 0.0,
+        "oldest_waiting_s": max((time.perf_counter() - q.asked for q in lost), default=0.0),
         "lost_tags": [q.number for q in lost[:SHOWN]],
         "twice_tags": [q.number for q in twice[:SHOWN]],
     }
