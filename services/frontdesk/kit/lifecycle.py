@@ -12,6 +12,7 @@ A `Service` is a component itself, so `frontdesk up` runs all services in one.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
@@ -319,6 +320,8 @@ def run_program(main: Callable[[], Awaitable[int]]) -> int:
     async def run() -> int:
         return await main()
 
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(run())
 
