@@ -22,7 +22,7 @@ class Claims:
 
     def __init__(self, stub: ReplyServiceStub, clock: Clock) -> None:
         self._stub = stub
-        self._batcher: Batcher[str, str] = Batcher(self._ask, max_size=MAX_CLAIMS, concurrency=2, clock=clock)
+        self._batcher: Batcher[str, str] = Batcher(self._ask, max_size=MAX_CLAIMS, clock=clock)
 
     async def ask(self, outgoing_id: str) -> str:
         """Why it is not to be sent, empty when it is; raises Unavailable while nobody can tell."""

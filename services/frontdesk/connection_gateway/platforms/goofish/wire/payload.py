@@ -20,6 +20,7 @@ from frontdesk.connection_gateway.platforms.errors import WireError
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 24
 
+_PLAIN = frozenset({str, int, float, bool, type(None), dict, list})
 _URL_SAFE = str.maketrans("-_", "+/")
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]+")
 
@@ -48,7 +49,7 @@ def dumps(value: object) -> str:
 def decode(data: object) -> dict[str, Any]:
     """The payload of one data item; `data` is its text, or the dict some frames carry in place."""
     if isinstance(data, dict):
-        return _mapping(data)
+        return _mapping(_plain(data, MAX_DEPTH))
     if not isinstance(data, str):
         raise WireError("data item is no text")
     if len(data) > MAX_BYTES:
@@ -66,6 +67,10 @@ def unbase64(text: str) -> bytes:
     """Base64 or base64url to bytes; characters of neither are dropped, padding is not needed (A12)."""
     if len(text) > MAX_BYTES:
         raise WireError(f"base64 of {len(text)} characters")
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)  # as the platform writes it
+    except ValueError:  # binascii.Error is one, and so is a text with characters beyond ASCII
+        pass
     clean = _NOT_BASE64.sub("", text.translate(_URL_SAFE))
     try:
         return base64.b64decode(clean + "=" * (-len(clean) % 4))
@@ -85,6 +90,9 @@ def _unpack(raw: bytes) -> object:
             raw=False,
             strict_map_key=False,
             unicode_errors="replace",
+            object_pairs_hook=_text_keys,
+            list_hook=_list,
+            ext_hook=_nothing,
             max_str_len=MAX_BYTES,
             max_bin_len=MAX_BYTES,
             max_ext_len=1024,
@@ -94,11 +102,41 @@ def _unpack(raw: bytes) -> object:
         raise WireError(f"no MessagePack: {type(exc).__name__}") from None
 
 
+def _text_keys(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
+    """A map of MessagePack, `1` as "1". Built here, it needs no second walk."""
+    return {
+        key if type(key) is str else _key(key): value if type(value) in _PLAIN else _leaf(value)
+        for key, value in pairs
+    }
+
+
+def _list(values: list[Any]) -> list[Any]:
+    return [value if type(value) in _PLAIN else _leaf(value) for value in values]
+
+
+def _nothing(code: int, data: bytes) -> None:
+    return None
+
+
+def _leaf(value: object) -> str | None:
+    """What JSON has no word for: bytes are text, a timestamp is nothing."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else None
+
+
 def _mapping(value: object) -> dict[str, Any]:
-    plain = _plain(value, MAX_DEPTH)
-    if not isinstance(plain, dict):
+    """A payload of bounded depth; raises WireError for anything else."""
+    if not isinstance(value, dict):
         raise WireError("payload is no map")
-    return plain
+    _check_depth(value, MAX_DEPTH)
+    return value
+
+
+def _check_depth(value: dict[str, Any] | list[Any], depth: int) -> None:
+    if not depth:
+        raise WireError(f"deeper than {MAX_DEPTH}")
+    for inner in value.values() if isinstance(value, dict) else value:
+        if type(inner) is dict or type(inner) is list:
+            _check_depth(inner, depth - 1)
 
 
 def _plain(value: object, depth: int) -> Any:
@@ -119,6 +157,8 @@ def _plain(value: object, depth: int) -> Any:
 
 
 def _key(key: object) -> str:
+    if isinstance(key, (dict, list)):
+        raise TypeError("a container as a key")
     if isinstance(key, str):
         return _text(key)
     return key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
