@@ -13,19 +13,25 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import orjson
 from google.protobuf.message import Message
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext, api
 from opentelemetry import propagate
 
 from frontdesk.kit.bus.topology import ensure_streams
 from frontdesk.kit.config import NatsSettings
-from frontdesk.kit.errors import ResourceExhausted, Unavailable
+from frontdesk.kit.errors import FrontdeskError, ResourceExhausted, Unavailable
+from frontdesk.kit.wire import Mailbox, Wire, nobody_answered
 
 log = logging.getLogger(__name__)
 
 MSG_ID = "Nats-Msg-Id"
+# What the server says when a stream is full: of bytes or messages, of a subject's messages.
+_FULL = frozenset({10047, 10077})
 TRACEPARENT = "traceparent"
 
 
@@ -67,6 +73,16 @@ def bus_settings(settings: NatsSettings, name: str, replicas: int = 1) -> BusSet
     )
 
 
+@dataclass(slots=True)
+class _Sent:
+    """A message on its way into its stream."""
+
+    subject: str
+    address: str
+    answer: asyncio.Future[Msg]
+    error: FrontdeskError | None = None
+
+
 class Bus:
     """A connection to NATS with JetStream. Make it with `Bus.connect`."""
 
@@ -75,6 +91,8 @@ class Bus:
         self.settings = settings
         self.js: JetStreamContext = nc.jetstream(timeout=settings.publish_timeout)
         self._in_flight = asyncio.Semaphore(settings.publishes_in_flight)
+        self._wire = Wire(nc)
+        self._acks = Mailbox(self._wire, settings.name, _stray)
         self._on_reconnect: list[Callable[[], None]] = []
         self._on_disconnect: list[Callable[[], None]] = []
 
@@ -156,36 +174,81 @@ class Bus:
         too large; either way the caller still owns the message.
         """
         payload = message if isinstance(message, bytes) else message.SerializeToString()
-        if len(payload) > self.nc.max_payload:
-            raise ResourceExhausted(
-                f"a message of {len(payload)} bytes is over the limit of {self.nc.max_payload}"
-            )
-        full: dict[str, str] = dict(headers) if headers else {}
-        if msg_id:
-            full[MSG_ID] = msg_id
-        if TRACEPARENT not in full:
-            propagate.inject(full)
+        if not self._acks.started:
+            await self._acks.start()
         async with self._in_flight:
-            try:
-                ack = await self.js.publish(
-                    subject, payload, timeout=self.settings.publish_timeout, headers=full or None
-                )
-            except (NatsError, TimeoutError, OSError) as error:
-                raise Unavailable(
-                    f"NATS did not store a message on {subject.split('.', 1)[0]}: {error}"
-                ) from error
-        return ack.seq
+            return await self._settle([self._send(Outgoing(subject, payload, msg_id, headers))])
 
     async def publish_all(self, messages: Sequence[Outgoing]) -> None:
-        """Store many messages, at most `publishes_in_flight` at a time; raises the first error after all
-        ended."""
-        results = await asyncio.gather(
-            *(self.publish(m.subject, m.payload, msg_id=m.msg_id, headers=m.headers) for m in messages),
-            return_exceptions=True,
-        )
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        """Store many messages, at most `publishes_in_flight` at a time, in their order.
+
+        Raises the first error after all ended; which ones were stored is not known then.
+        """
+        if messages and not self._acks.started:
+            await self._acks.start()
+        most = self.settings.publishes_in_flight
+        error: FrontdeskError | None = None
+        for start in range(0, len(messages), most):
+            async with self._in_flight:
+                sent = [self._send(message) for message in messages[start : start + most]]
+                try:
+                    await self._settle(sent)
+                except FrontdeskError as failed:
+                    error = error or failed
+        if error is not None:
+            raise error
+
+    def _send(self, message: Outgoing) -> _Sent:
+        """Hand a message to the connection; its acknowledgement comes to an address of its own."""
+        headers = dict(message.headers) if message.headers else {}
+        if message.msg_id:
+            headers[MSG_ID] = message.msg_id
+        if TRACEPARENT not in headers:
+            propagate.inject(headers)
+        block = _header_block(headers)
+        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+
+        def receive(msg: Msg) -> None:
+            if not answer.done():
+                answer.set_result(msg)
+
+        address = self._acks.open(receive)
+        sent = _Sent(message.subject, address, answer)
+        size = len(block) + len(message.payload)
+        if size > self.nc.max_payload:
+            sent.error = ResourceExhausted(
+                f"a message of {size} bytes is over the limit of {self.nc.max_payload}"
+            )
+            return sent
+        try:
+            self._wire.send(message.subject, message.payload, address, block)
+        except Unavailable as error:
+            sent.error = error
+        return sent
+
+    async def _settle(self, sent: Sequence[_Sent]) -> int:
+        """Wait for the acknowledgements; returns the last sequence, raises the first error after all."""
+        sequence, failed = 0, None
+        try:
+            async with asyncio.timeout(self.settings.publish_timeout):
+                for one in sent:
+                    try:
+                        sequence = _stored(one.subject, one.error or await one.answer)
+                    except FrontdeskError as error:
+                        failed = failed or error
+        except TimeoutError:
+            what = sent[0].subject.split(".", 1)[0]
+            failed = failed or Unavailable(f"NATS did not store a message on {what} in time")
+        finally:
+            for one in sent:
+                self._acks.close(one.address)
+        if failed is not None:
+            raise failed
+        return sequence
+
+    async def listen(self, subject: str, receiver: Callable[[Msg], None]) -> Subscription:
+        """Subscribe; `receiver` runs at once for each message and must not block."""
+        return await self._wire.listen(subject, receiver)
 
     async def stream_info(self, stream: str) -> api.StreamInfo:
         """What the server says of a stream; raises Unavailable."""
@@ -209,3 +272,37 @@ def _tls(ca_file: str | None) -> ssl.SSLContext | None:
     if ca_file is None:
         return None
     return ssl.create_default_context(cafile=ca_file)
+
+
+def _header_block(headers: Mapping[str, str]) -> bytes:
+    """Headers as NATS writes them, nothing for none. A line break in one would begin another: ValueError."""
+    if not headers:
+        return b""
+    lines = ["NATS/1.0"]
+    for name, value in headers.items():
+        line = f"{name}: {value}"
+        if "\r" in line or "\n" in line:
+            raise ValueError("a header can't hold a line break")
+        lines.append(line)
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def _stored(subject: str, answer: Msg | FrontdeskError) -> int:
+    """The sequence in an acknowledgement; raises what it says instead."""
+    if isinstance(answer, FrontdeskError):
+        raise answer
+    what = subject.split(".", 1)[0]
+    if nobody_answered(answer):
+        raise Unavailable(f"no stream takes messages on {what}")
+    try:
+        said = orjson.loads(answer.data)
+    except orjson.JSONDecodeError as error:
+        raise Unavailable(f"NATS acknowledged a message on {what} with what is no JSON") from error
+    if (refused := said.get("error")) is not None:
+        text = f"NATS did not store a message on {what}: {refused.get('description', refused)}"
+        raise ResourceExhausted(text) if refused.get("err_code") in _FULL else Unavailable(text)
+    return int(said["seq"])
+
+
+def _stray(msg: Msg) -> None:
+    log.debug("an acknowledgement came too late on %s", msg.subject)

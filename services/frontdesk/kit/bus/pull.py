@@ -92,7 +92,7 @@ class PullFeed:
                     if subscription is not None:
                         await _quietly_unsubscribe(subscription)
                     inbox = self._bus.nc.new_inbox()
-                    subscription = await self._bus.nc.subscribe(inbox, cb=self._receive)
+                    subscription = await self._bus.listen(inbox, self._receive)
                     self._renew, self._pending = False, 0
                     self._last_sign = self._clock.monotonic()
                 if self._gone:
@@ -131,7 +131,7 @@ class PullFeed:
         self._renew = True
         self._changed.set()
 
-    async def _receive(self, msg: Msg) -> None:
+    def _receive(self, msg: Msg) -> None:
         self._last_sign = self._clock.monotonic()
         headers = msg.headers
         if headers and not msg.data and (status := headers.get(STATUS)):

@@ -16,7 +16,7 @@ from frontdesk.kit.rpc import metadata as md
 from frontdesk.kit.rpc import tracing
 from frontdesk.kit.rpc.link import Link
 from frontdesk.kit.rpc.routing import Method
-from frontdesk.kit.rpc.wire import nobody_answered
+from frontdesk.kit.wire import nobody_answered
 
 FIRST_BACKOFF_S = 0.05
 MOST_BACKOFF_S = 1.0

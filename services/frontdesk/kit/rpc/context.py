@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from frontdesk.kit.rpc import metadata as md
 from frontdesk.kit.rpc.pipe import END, INITIAL, Pipe
 from frontdesk.kit.rpc.routing import Method
-from frontdesk.kit.rpc.wire import caller_of
+from frontdesk.kit.wire import caller_of
 
 _log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from frontdesk.kit.rpc import metadata as md
 from frontdesk.kit.rpc import pipe as pipes
 from frontdesk.kit.rpc import tracing
 from frontdesk.kit.rpc.routing import Method
-from frontdesk.kit.rpc.wire import Mailbox, Wire
+from frontdesk.kit.wire import Mailbox, Wire
 
 _log = logging.getLogger(__name__)
 

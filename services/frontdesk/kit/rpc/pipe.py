@@ -31,7 +31,7 @@ from nats.aio.msg import Msg
 
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.errors import FrontdeskError, ResourceExhausted, Unavailable
-from frontdesk.kit.rpc.wire import Mailbox, Wire, nobody_answered
+from frontdesk.kit.wire import Mailbox, Wire, nobody_answered
 
 _log = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ from frontdesk.kit.rpc import tracing
 from frontdesk.kit.rpc.behaviour import Served, run_many, run_single, served
 from frontdesk.kit.rpc.context import CallContext, StreamContext
 from frontdesk.kit.rpc.status import Outcome, outcome_of
-from frontdesk.kit.rpc.wire import Mailbox, Wire
+from frontdesk.kit.wire import Mailbox, Wire
 
 _log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The cheapest way to and from nats-py, for calls only.
+"""The cheapest way to and from nats-py, for calls and for publishing.
 
 Sending does not wait: the command is built in one go and appended to the client's own pending list, which the
 client's flusher writes, many at a time. Receiving has no queue and no task a subscription: the client hands
