@@ -6,7 +6,8 @@ nats-server, the simulator, one gateway and one engine are four processes on loo
 services, a keyword rule, debounce 0. Four measurements in one run:
 
 - floor: bare JetStream hops with nats-py on uvloop, 64 publishes in flight with `Nats-Msg-Id`, fetch of 100,
-  an ack each; three hops a message, as the product has (INBOUND, OUTBOUND, the report on EVENTS)
+  an ack each; a message has four, as in the product: INBOUND, OUTBOUND and the report on EVENTS are read, the
+  message's own event on EVENTS is stored for whoever watches
 - rate: as many messages as the fleet takes with 256 in flight; lost and duplicated are the simulator's count
 - latency: the same at 50 messages/s, from the push's write to the answer in the chat
 - memory: resident memory of a gateway with 2,000 accounts connected, less that of one with none, by account,
@@ -37,7 +38,7 @@ from frontdesk.kit.nats_server import NatsServer  # noqa: E402
 from support.certificates import self_signed  # noqa: E402 - the path is set above
 from support.processes import Fleet  # noqa: E402
 
-HOPS = 3
+READ_HOPS = 3
 IN_FLIGHT = 64
 FETCH = 100
 BUYERS_IN_FLIGHT = 256
@@ -58,12 +59,16 @@ async def floor(folder: Path, messages: int) -> float:
         retention=api.RetentionPolicy.WORK_QUEUE,
     )
     subscription = await js.pull_subscribe("floor.>", durable="floor")
-    total = messages * HOPS
-    numbers = iter(range(total))
+    await js.add_stream(name="WATCHED", subjects=["watched.>"], storage=api.StorageType.FILE)
+    total = messages * READ_HOPS
+    numbers = iter(range(messages))
 
     async def publish() -> None:
         for number in numbers:
-            await js.publish(f"floor.{number % 500}", PAYLOAD, headers={"Nats-Msg-Id": str(number)})
+            for hop in range(READ_HOPS):
+                key = {"Nats-Msg-Id": f"{number}.{hop}"}
+                await js.publish(f"floor.{number % 500}", PAYLOAD, headers=key)
+            await js.publish(f"watched.{number % 500}", PAYLOAD, headers={"Nats-Msg-Id": str(number)})
 
     async def consume() -> None:
         taken = 0

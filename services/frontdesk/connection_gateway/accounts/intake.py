@@ -140,8 +140,13 @@ class Intake:
 
     async def on_push(self, push: Push, said: Sequence[ChatEvent]) -> None:
         """Take a frame (platforms.base.OnPush); returns when there is room for the next."""
-        await self._room.acquire()
         connection = self.connection
+        if said and all(isinstance(event, ChatMessage) and event.own for event in said):
+            await asyncio.sleep(0)  # the answer to our send came just before its echo: let it be noted
+            if all(isinstance(event, ChatMessage) and event.message_id in self._own for event in said):
+                await self._acknowledge(connection, push)
+                return
+        await self._room.acquire()
         task = asyncio.create_task(self._take(connection, push, said))
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -167,6 +172,10 @@ class Intake:
                 await self.store(worth)
         if push.resync or any(_hints(event) for event in said):
             self._told()
+        await self._acknowledge(connection, push)
+
+    async def _acknowledge(self, connection: PlatformConnection | None, push: Push) -> None:
+        """Tell the platform that the frame is stored, if its connection still lives."""
         if connection is None:
             return
         try:

@@ -6,8 +6,7 @@ So a message of our own that the platform shows us waits until the send it may b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 
 class Lanes:
@@ -18,17 +17,36 @@ class Lanes:
     def __init__(self) -> None:
         self._lanes: dict[str, tuple[asyncio.Lock, int]] = {}
 
-    @asynccontextmanager
-    async def hold(self, chat_id: str) -> AsyncIterator[None]:
-        """Have the chat's lane for the length of the block."""
-        lock, users = self._lanes.get(chat_id) or (asyncio.Lock(), 0)
-        self._lanes[chat_id] = (lock, users + 1)
+    def hold(self, chat_id: str) -> _Turn:
+        """Have the chat's lane for the length of an `async with`."""
+        return _Turn(self._lanes, chat_id)
+
+
+class _Turn:
+    __slots__ = ("_chat_id", "_lanes")
+
+    def __init__(self, lanes: dict[str, tuple[asyncio.Lock, int]], chat_id: str) -> None:
+        self._lanes = lanes
+        self._chat_id = chat_id
+
+    async def __aenter__(self) -> None:
+        lock, users = self._lanes.get(self._chat_id) or (asyncio.Lock(), 0)
+        self._lanes[self._chat_id] = (lock, users + 1)
         try:
-            async with lock:
-                yield
-        finally:
-            users = self._lanes[chat_id][1] - 1
-            if users:
-                self._lanes[chat_id] = (lock, users)
-            else:
-                del self._lanes[chat_id]
+            await lock.acquire()
+        except BaseException:
+            self._leave()
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lanes[self._chat_id][0].release()
+        self._leave()
+
+    def _leave(self) -> None:
+        lock, users = self._lanes[self._chat_id]
+        if users > 1:
+            self._lanes[self._chat_id] = (lock, users - 1)
+        else:
+            del self._lanes[self._chat_id]

@@ -142,7 +142,10 @@ class Supervisor:
         """Consume the shard's OUTBOUND, made anew for this owner."""
         assert self.speaker is not None
         spec = ConsumerSpec(
-            subjects.OUTBOUND, subjects.gateway_consumer(number), (subjects.outbound_filter(number),)
+            subjects.OUTBOUND,
+            subjects.gateway_consumer(number),
+            (subjects.outbound_filter(number),),
+            memory=True,  # each owner makes it anew, and a repeat looks before it speaks
         )
         while True:
             shard.consumer = Consumer(

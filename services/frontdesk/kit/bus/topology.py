@@ -53,7 +53,9 @@ class StreamSpec:
 class ConsumerSpec:
     """A durable pull consumer. `ack_wait` in seconds: how soon a crashed worker's messages come back.
 
-    The server never gives up on a message (`max_deliver` unlimited): the kit decides what is dead.
+    The server never gives up on a message (`max_deliver` unlimited): the kit decides what is dead. With
+    `memory` the server keeps what was acknowledged in memory only: for consumers of work-queue streams that
+    can be made anew at any time.
     """
 
     stream: str
@@ -61,6 +63,7 @@ class ConsumerSpec:
     filters: tuple[str, ...] = field(default=())
     ack_wait: float = 10
     max_ack_pending: int = 2_000
+    memory: bool = False
 
     def config(self) -> api.ConsumerConfig:
         return api.ConsumerConfig(
@@ -72,6 +75,7 @@ class ConsumerSpec:
             ack_wait=self.ack_wait,
             max_ack_pending=self.max_ack_pending,
             max_deliver=-1,
+            mem_storage=self.memory or None,
         )
 
 

@@ -20,6 +20,7 @@ from frontdesk.connection_gateway.platforms.errors import WireError
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 24
 
+_NUMBERS: dict[object, str] = {number: str(number) for number in range(128)}
 _PLAIN = frozenset({str, int, float, bool, type(None), dict, list})
 _URL_SAFE = str.maketrans("-_", "+/")
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]+")
@@ -55,11 +56,11 @@ def decode(data: object) -> dict[str, Any]:
     if len(data) > MAX_BYTES:
         raise WireError(f"data item of {len(data)} characters")
     if data.lstrip()[:1] == "{":
-        return _mapping(loads(data))
+        return _mapping(loads(data), data.count("{") + data.count("["))
     raw = unbase64(data)
     if raw[:1] == b"{" or raw.lstrip()[:1] == b"{":
         # 0x7b is also a MessagePack integer, but no payload is a bare number.
-        return _mapping(loads(raw))
+        return _mapping(loads(raw), raw.count(b"{") + raw.count(b"["))
     return _mapping(_unpack(raw))
 
 
@@ -105,7 +106,9 @@ def _unpack(raw: bytes) -> object:
 def _text_keys(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
     """A map of MessagePack, `1` as "1". Built here, it needs no second walk."""
     return {
-        key if type(key) is str else _key(key): value if type(value) in _PLAIN else _leaf(value)
+        key if type(key) is str else _NUMBERS.get(key) or _key(key): (
+            value if type(value) in _PLAIN else _leaf(value)
+        )
         for key, value in pairs
     }
 
@@ -123,11 +126,12 @@ def _leaf(value: object) -> str | None:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else None
 
 
-def _mapping(value: object) -> dict[str, Any]:
-    """A payload of bounded depth; raises WireError for anything else."""
+def _mapping(value: object, most: int = MAX_BYTES) -> dict[str, Any]:
+    """A payload of bounded depth, which holds `most` containers; raises WireError for anything else."""
     if not isinstance(value, dict):
         raise WireError("payload is no map")
-    _check_depth(value, MAX_DEPTH)
+    if most > MAX_DEPTH:
+        _check_depth(value, MAX_DEPTH)
     return value
 
 
@@ -157,8 +161,6 @@ def _plain(value: object, depth: int) -> Any:
 
 
 def _key(key: object) -> str:
-    if isinstance(key, (dict, list)):
-        raise TypeError("a container as a key")
     if isinstance(key, str):
         return _text(key)
     return key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
