@@ -298,3 +298,37 @@ async def test_a_paid_order_is_delivered_once(shop: Shop) -> None:
     world.move_order(order, "paid")  # the platform repeats itself
     await asyncio.sleep(1)
     assert [text.strip() for text in shop.answers(seller)] == ["yours: C-1"]
+
+
+async def test_a_deaf_connection_is_read_back(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Heartbeats are answered, pushes are not sent: the regular read-back finds what was said."""
+    shop = Shop(nats_server, tmp_path, FRONTDESK_READ_BACK_SECONDS="10")
+    await shop.start()
+    seller, _ = await shop.open()
+    await shop.rule()
+    shop.simulator.faults.set(None, {"zombie": True})
+    shop.ask(seller, "price #1")
+    await shop.answered(seller, 1, timeout=25)
+    assert seller.registrations == 1
+    await shop.stop()
+
+
+async def test_a_kick_is_answered_after_a_while(shop: Shop) -> None:
+    """Another login takes the account: it is FAILED only when that goes on, and comes back before."""
+    seller, account = await shop.open()
+    session = next(iter(shop.simulator.hub.sessions))
+    session.kick()
+    await shop.until_state(account.account_id, event_pb2.SESSION_STATE_RECONNECTING)
+    assert (await shop.account(account.account_id)).session.reason_code == "kicked"
+    await shop.until_state(account.account_id, event_pb2.SESSION_STATE_CONNECTED)
+    assert seller.registrations == 2
+    assert shop.simulator.hub.calls["mtop.taobao.idlemessage.pc.login.token"] == 1
+
+
+async def test_uptime_is_kept(shop: Shop) -> None:
+    """Seconds online are stored by the hour and shown as a ratio."""
+    _, account = await shop.open()
+    await shop.gateways[0].monitor.store()
+    answer = await shop.accounts.GetUptime(pb.GetUptimeRequest(account_id=account.account_id), timeout=5)
+    assert len(answer.hours) >= 1
+    assert 0 < answer.ratio <= 1

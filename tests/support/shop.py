@@ -34,8 +34,9 @@ ORGANIZATION = "org"
 class Shop:
     """Start it, `open` accounts, let buyers `ask`, look at `answers`."""
 
-    def __init__(self, nats: NatsServer, folder: Path) -> None:
+    def __init__(self, nats: NatsServer, folder: Path, **settings: str) -> None:
         self._nats = nats
+        self._settings = settings
         self._folder = folder
         self._secret = generate_key()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,6 +86,7 @@ class Shop:
             "FRONTDESK_GOOFISH_API_URL": self.simulator.http_url,
             "FRONTDESK_GOOFISH_PASSPORT_URL": self.simulator.http_url,
             "FRONTDESK_GOOFISH_UPLOAD_URL": f"{self.simulator.http_url}/api/upload.api",
+            **self._settings,
             **settings,
         }
 
