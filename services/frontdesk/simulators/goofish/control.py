@@ -350,10 +350,11 @@ class Control:
         lines: asyncio.Queue[bytes] = asyncio.Queue(LIVE_QUEUE)
         self._live.add(lines)
         try:
-            while True:
-                await response.write(await lines.get())
+            while line := await lines.get():
+                await response.write(line)
         finally:
             self._live.discard(lines)
+        return response
 
     def _heard(self, seller: Seller, chat: Chat, message: Message) -> None:
         if not self._live:
@@ -363,8 +364,10 @@ class Control:
         for lines in list(self._live):
             try:
                 lines.put_nowait(line)
-            except asyncio.QueueFull:
+            except asyncio.QueueFull:  # it cannot follow: end it, rather than leave it open and silent
                 self._live.discard(lines)
+                lines.get_nowait()
+                lines.put_nowait(b"")
 
 
 def _json(value: object, status: int = 200) -> web.Response:

@@ -74,6 +74,8 @@ def changed(faults: Faults, options: dict[str, object]) -> Faults:
         value = float(str(given)) if wanted is float and whole else given
         if type(value) is not wanted:
             raise InvalidArgument(name, f"must be a {wanted.__name__}")
+        if isinstance(value, dict) and not all(isinstance(ret, str) for ret in value.values()):
+            raise InvalidArgument(name, "must be texts by name of the call")
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
             raise InvalidArgument(name, "must not be negative")
         if isinstance(value, float) and value > 1:

@@ -46,6 +46,8 @@ class Load:
     text: str
     questions: dict[int, Question] = field(default_factory=dict)
     sent: int = 0
+    open: int = 0
+    room: asyncio.Event = field(default_factory=asyncio.Event)
     done: bool = False
     task: asyncio.Task[None] | None = None
 
@@ -62,8 +64,6 @@ class Loads:
         self._numbers = itertools.count(1)
         self._ids = itertools.count(1)
         self._by_number: dict[int, tuple[Load, Question]] = {}
-        self._room = asyncio.Event()
-        self._open = 0
         self.loads: dict[str, Load] = {}
         world.heard.append(self._heard)
 
@@ -95,7 +95,6 @@ class Loads:
             load.task.cancel()
 
     async def _run(self, load: Load, chats: Sequence[tuple[Seller, Chat]]) -> None:
-        self._open = 0
         begun = time.perf_counter()
         turns = itertools.cycle(chats)
         for number in range(load.messages):
@@ -103,9 +102,9 @@ class Loads:
                 delay = begun + number / load.rate_per_s - time.perf_counter()
                 if delay > 0:
                     await asyncio.sleep(delay)
-            while self._open >= load.in_flight:
-                self._room.clear()
-                await self._room.wait()
+            while load.open >= load.in_flight:
+                load.room.clear()
+                await load.room.wait()
             self._ask(load, *next(turns))
             if number % 16 == 0:
                 await asyncio.sleep(0)
@@ -116,7 +115,7 @@ class Loads:
         question = Question(number, chat.chat_id, time.perf_counter())
         load.questions[number] = question
         self._by_number[number] = (load, question)
-        self._open += 1
+        load.open += 1
         load.sent += 1
         self._world.buyer_says(seller, chat, load.text.replace("#{n}", f"#{number}"))
 
@@ -127,13 +126,13 @@ class Loads:
             found = self._by_number.get(int(tag))
             if found is None or found[1].chat_id != chat.chat_id:
                 continue
-            question = found[1]
+            load, question = found
             question.answers += 1
             question.texts.append(message.text)
             if question.answers == 1:
                 question.answered = time.perf_counter()
-                self._open -= 1
-                self._room.set()
+                load.open -= 1
+                load.room.set()
 
 
 def verdict(loads: Sequence[Load]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import orjson
 from frontdesk.simulators.goofish.state import Chat, Message, Order
 
 TEXT, IMAGE, CARD = 1, 2, 26
+# The names of a state in `taskName` and `updateKey`; only the first is known (A14).
+_MARKS = {"created": ("已拍下_未付款_卖家", "1_not_pay_seller")}
 _mids = itertools.count(1)
 
 
@@ -83,12 +85,15 @@ def note_of(message: Message, chat: Chat) -> dict[str, Any]:
         "sessionType": "1",
     }
     if message.order is not None:
+        task, mark = _MARKS.get(
+            message.order_state, (f"{message.text.strip('[]')}_卖家", message.order_state)
+        )
         extra = {
             "msgArg1": "MsgCard",
-            "updateKey": f"{chat.chat_id}:{message.order.order_id}:{message.order_state}",
+            "updateKey": f"{chat.chat_id}:{message.order.order_id}:{mark}",
             "itemId": chat.item_id,
         }
-        tag = {"sourceId": "C2C", "taskName": f"{message.text.strip('[]')}_卖家"}
+        tag = {"sourceId": "C2C", "taskName": task}
         note |= {"redReminder": chat.reminder, "redReminderStyle": "1", "receiver": chat.seller_id}
     note["bizTag"], note["extJson"] = _json(tag), _json(extra)
     return note

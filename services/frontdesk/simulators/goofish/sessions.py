@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 NEWEST = 9007199254740991
 MAX_PAGE = 100
 REORDER_S = 0.05
+_UNB = re.compile(r"(?:^|;)\s*unb=(\d{1,20})", re.ASCII)
 _DIGITS = re.compile(r"\d{1,20}", re.ASCII)
 
 
@@ -60,8 +61,9 @@ class Hub:
         task.add_done_callback(self.tasks.discard)
 
     def greet(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Refuse the upgrade while connections are refused."""
-        if self.faults.of("").refuse_connections:
+        """Refuse the upgrade while connections are refused; of one account when it sends its cookies."""
+        found = _UNB.search(request.headers.get("Cookie", ""))
+        if self.faults.of(found[1] if found else "").refuse_connections:
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "try later\n")
         return None
 
@@ -149,7 +151,7 @@ class Session:
         except Refused as refused:
             await self._reply(mid, refused.body, refused.code)
             return
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
             await self._reply(mid, {"reason": f"bad request: {type(error).__name__}"}, 400)
             return
         if answer is not None:
@@ -201,6 +203,8 @@ class Session:
             return
         if isinstance(seller.listener, Session) and seller.listener is not self:
             seller.listener.kick()
+        if self.seller is not None and self.seller is not seller and self.seller.listener is self:
+            self.seller.listener = None  # one socket serves one seller
         self.seller = seller
         seller.registrations += 1
         hub.registrations += 1
@@ -349,7 +353,7 @@ class Session:
             raise Refused(400, {"reason": "pts out of range"})
         if self._asked_state and self._faults().replay_on_reconnect:
             for chat in self._own().chats.values():
-                for message in list(chat.messages)[len(chat.messages) - chat.unread :]:
+                for message in chat.unread_messages():
                     self.push(message, chat)
         return {"syncExtensionModel": {"fingerprint": 0}, "syncExtraType": {"type": 0}}
 
@@ -385,7 +389,11 @@ class Session:
         return {"singleChatConversation": {"cid": f"{chat.chat_id}@goofish"}}
 
     def _history(self, body: Any) -> dict[str, Any]:
-        chat, cursor, limit = self._chat(body[0]), int(body[2]), min(max(int(body[3]), 1), MAX_PAGE)
+        chat, cursor, limit = (
+            self._chat(body[0]),
+            _within(body[2], NEWEST),
+            max(_within(body[3], MAX_PAGE), 1),
+        )
         older = [m for m in reversed(chat.messages) if m.created_at_ms < cursor]
         page = older[:limit]
         return {
@@ -397,7 +405,7 @@ class Session:
         }
 
     def _conversations(self, body: Any) -> dict[str, Any]:
-        seller, cursor, limit = self._own(), int(body[0]), min(max(int(body[1]), 1), MAX_PAGE)
+        seller, cursor, limit = self._own(), _within(body[0], NEWEST), max(_within(body[1], MAX_PAGE), 1)
         chats = sorted(seller.chats.values(), key=lambda c: c.modified_at_ms, reverse=True)
         older = [c for c in chats if c.messages and c.modified_at_ms < cursor]
         page = older[:limit]
@@ -463,6 +471,11 @@ def _content(content: dict[str, Any]) -> tuple[str, Image | None]:
 def _title(seller: Seller, chat: Chat) -> str:
     item = seller.items.get(chat.item_id)
     return item.title if item else ""
+
+
+def _within(value: Any, most: int) -> int:
+    """A whole number from 0 to `most`; a client's may be beyond what an answer can hold."""
+    return min(max(int(value), 0), most)
 
 
 def _bare(value: object) -> str:

@@ -1,7 +1,7 @@
 """The simulated marketplace itself: sellers, buyers, chats, messages, items, orders. No I/O.
 
-Ids and times look like the platform's (facts A13, A19); every message has its own millisecond, so that order
-in time is order of writing.
+Ids and times look like the platform's (facts A13, A19); every message of a seller has its own millisecond, so
+that order in time is order of writing and cursors lose nothing.
 """
 
 from __future__ import annotations
@@ -100,6 +100,17 @@ class Chat:
     reminder: str = ""
     messages: deque[Message] = field(default_factory=lambda: deque(maxlen=MAX_CHAT_MESSAGES))
 
+    def unread_messages(self) -> list[Message]:
+        """From the oldest unread question on; order cards do not count as questions."""
+        found: list[Message] = []
+        left = self.unread
+        for message in reversed(self.messages):
+            if left <= 0:
+                break
+            found.append(message)
+            left -= message.sender_id == self.buyer_id and message.order is None
+        return found[::-1]
+
 
 class Listener(Protocol):
     """The socket that a seller is logged in on."""
@@ -129,6 +140,7 @@ class Seller:
     items: dict[str, Item] = field(default_factory=dict)
     listener: Listener | None = None
     registrations: int = 0
+    last_ms: int = 0
     last_error: str = ""
 
     @property
@@ -158,7 +170,6 @@ class World:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._numbers = itertools.count(1)
-        self._last_ms = 0
         self.sellers: dict[str, Seller] = {}
         self.orders: dict[str, Order] = {}
         self.heard: list[OnMessage] = []
@@ -167,10 +178,10 @@ class World:
         """Unix milliseconds."""
         return self._clock.now_ms()
 
-    def _moment(self) -> int:
-        """A time that no message has yet."""
-        self._last_ms = max(self._last_ms + 1, self._clock.now_ms())
-        return self._last_ms
+    def _moment(self, seller: Seller) -> int:
+        """A time that no message of the seller has yet. Not of all sellers: under load it would run ahead."""
+        seller.last_ms = max(seller.last_ms + 1, self._clock.now_ms())
+        return seller.last_ms
 
     def add_seller(self, user_id: str = "", nickname: str = "") -> Seller:
         """A new account, or the one that has this id."""
@@ -232,7 +243,7 @@ class World:
         hand: bool = False,
         uid: str = "",
     ) -> Message:
-        at = self._moment()
+        at = self._moment(seller)
         message = Message(
             message_id=f"{at}{next(self._numbers) % 1000:03d}.PNM",
             chat_id=chat.chat_id,
