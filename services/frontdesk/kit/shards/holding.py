@@ -20,7 +20,7 @@ import random
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from frontdesk.kit import subjects
+from frontdesk.kit import subjects, tasks
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.errors import Unavailable
 from frontdesk.kit.shards import lease
@@ -106,8 +106,7 @@ class Holding:
             closed = await self._serve(renewing)
             self.state = State.CLOSED
         finally:
-            renewing.cancel()
-            await asyncio.wait({renewing})
+            await tasks.end([renewing])
             if not renewing.cancelled() and (error := renewing.exception()) is not None:
                 log.error("shard %d: renewing its lease crashed", self.shard, exc_info=error)
         if self.lost:

@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable
 
 from nats.aio.client import Client
 
-from frontdesk.kit import subjects
+from frontdesk.kit import subjects, tasks
 from frontdesk.kit.backoff import exponential
 from frontdesk.kit.clock import Clock, SystemClock
 from frontdesk.kit.errors import Unavailable
@@ -137,9 +137,7 @@ class ShardManager:
         """Hand over all shards, within `seconds` (`stop_seconds` when None), and leave."""
         budget = self._settings.stop_seconds if seconds is None else seconds
         self._stopping = True
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await tasks.end(self._loops)
         self._loops = []
         try:
             async with asyncio.timeout(budget / 4):
@@ -390,9 +388,7 @@ class ShardManager:
         for holding in self._held.values():
             holding.hurry()
         await _wait_all(self._busy, end - loop.time())
-        for task in self._busy.values():
-            task.cancel()
-        await asyncio.gather(*self._busy.values(), return_exceptions=True)
+        await tasks.end(self._busy.values())
 
 
 async def _event_or_timeout(event: asyncio.Event, seconds: float) -> None:
@@ -404,6 +400,6 @@ async def _event_or_timeout(event: asyncio.Event, seconds: float) -> None:
     event.clear()
 
 
-async def _wait_all(tasks: dict[int, asyncio.Task[None]], seconds: float) -> None:
-    if tasks:
-        await asyncio.wait(set(tasks.values()), timeout=max(0.0, seconds))
+async def _wait_all(busy: dict[int, asyncio.Task[None]], seconds: float) -> None:
+    if busy:
+        await asyncio.wait(set(busy.values()), timeout=max(0.0, seconds))
