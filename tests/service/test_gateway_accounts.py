@@ -332,3 +332,17 @@ async def test_uptime_is_kept(shop: Shop) -> None:
     answer = await shop.accounts.GetUptime(pb.GetUptimeRequest(account_id=account.account_id), timeout=5)
     assert len(answer.hours) >= 1
     assert 0 < answer.ratio <= 1
+
+
+async def test_a_replica_holds_so_many_accounts(nats_server: NatsServer, tmp_path: Path) -> None:
+    """CG-45: over the limit an account stays offline and a person is told; the others go on."""
+    shop = Shop(nats_server, tmp_path, FRONTDESK_MAX_ACCOUNTS="1")
+    await shop.start()
+    first, _ = await shop.open()
+    second, _ = await shop.open("second", wait=False)
+    await until(lambda: any(e.alert.code == "too_many_accounts" for e in shop.replies_of("alert")))
+    await shop.rule()
+    shop.ask(first, "price?")
+    await shop.answered(first, 1)
+    assert second.listener is None
+    await shop.stop()

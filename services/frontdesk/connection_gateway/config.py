@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -74,6 +74,9 @@ class GatewaySettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSettin
     )
     read_back_seconds: int = Field(
         default=600, ge=10, description="How often histories are compared with what was pushed."
+    )
+    backoff_strategy: Literal["linear", "exponential"] = Field(
+        default="linear", description="How the waits between connection attempts grow (X-06)."
     )
     backoff_jitter: float = Field(
         default=0.2, ge=0, lt=1, description="Spread of the waits between connection attempts, a fraction."

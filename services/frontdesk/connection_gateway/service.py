@@ -187,4 +187,5 @@ def _limits(settings: GatewaySettings) -> SessionLimits:
         token_margin=settings.token_margin_seconds,
         read_back_every=settings.read_back_seconds,
         jitter=settings.backoff_jitter,
+        strategy=settings.backoff_strategy,
     )

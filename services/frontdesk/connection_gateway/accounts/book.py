@@ -146,7 +146,7 @@ class AccountBook:
 
     async def _restart(self, session: Session, reason: str) -> None:
         await session.close(State.CLOSED, reason, "restart")
-        session.start()
+        self._supervisor.start(session)
 
     async def _outcome(self, session: Session) -> pb.Account:
         """The account when it is connected or failed, or as it stands after `OUTCOME_S`."""

@@ -15,11 +15,29 @@ KICK_WINDOW_S = 600.0
 
 
 class Retry:
-    """Counts the failures of one account and says how long to wait; `jitter` spreads the waits."""
+    """Counts the failures of one account and says how long to wait.
 
-    __slots__ = ("_jitter", "_kicks", "_max_authentications", "_max_kicks", "authentications", "failures")
+    `strategy` lets the waits of a row grow evenly or double each time, `jitter` spreads them.
+    """
 
-    def __init__(self, max_authentications: int, max_kicks: int, jitter: float) -> None:
+    __slots__ = (
+        "_jitter",
+        "_kicks",
+        "_max_authentications",
+        "_max_kicks",
+        "_strategy",
+        "authentications",
+        "failures",
+    )
+
+    def __init__(
+        self,
+        max_authentications: int,
+        max_kicks: int,
+        jitter: float,
+        strategy: backoff.Strategy = "linear",
+    ) -> None:
+        self._strategy = strategy
         self._max_authentications = max_authentications
         self._max_kicks = max_kicks
         self._jitter = jitter
@@ -34,7 +52,7 @@ class Retry:
     def delay(self, closed: Closed) -> float:
         """Count one more failure; seconds until the next attempt."""
         self.failures += 1
-        rule = dataclasses.replace(rule_of(closed), jitter=self._jitter)
+        rule = dataclasses.replace(rule_of(closed), strategy=self._strategy, jitter=self._jitter)
         return rule.delay(self.failures)
 
     def hopeless(self, closed: Closed, now: float) -> str:

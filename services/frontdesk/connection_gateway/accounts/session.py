@@ -86,7 +86,7 @@ class Session:
             in_work=limits.messages_in_work,
             told=self._hint,
         )
-        self._retry = Retry(limits.max_authentications, limits.max_kicks, limits.jitter)
+        self._retry = self._new_retry()
         self._connection: PlatformConnection | None = None
         self._credentials: Credentials | None = None
         self._task: asyncio.Task[None] | None = None
@@ -102,6 +102,10 @@ class Session:
         self._token_expires_at_ms = 0
         self._told = False
         self.waiting = 0
+
+    def _new_retry(self) -> Retry:
+        limits = self._shared.limits
+        return Retry(limits.max_authentications, limits.max_kicks, limits.jitter, limits.strategy)
 
     @property
     def running(self) -> bool:
@@ -128,11 +132,7 @@ class Session:
     def start(self) -> None:
         """Bring the account online, unless it is at it already."""
         if not self.running:
-            self._retry = Retry(
-                self._shared.limits.max_authentications,
-                self._shared.limits.max_kicks,
-                self._shared.limits.jitter,
-            )
+            self._retry = self._new_retry()
             self._failure = None
             # An empty context: a session belongs to no caller's trace or principal, whoever started it.
             name = f"account {self.account.account_id}"

@@ -10,6 +10,7 @@ from frontdesk.connection_gateway.accounts.ledger import Ledger
 from frontdesk.connection_gateway.accounts.pace import Pace
 from frontdesk.connection_gateway.platforms.base import Platform
 from frontdesk.connection_gateway.store import AccountStore, SessionStore
+from frontdesk.kit.backoff import Strategy
 from frontdesk.kit.bus import Bus
 from frontdesk.kit.clock import Clock
 
@@ -27,6 +28,7 @@ class SessionLimits:
     token_margin: float = 600.0
     read_back_every: float = 600.0
     jitter: float = 0.2
+    strategy: Strategy = "linear"
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,7 +193,7 @@ class Supervisor:
         if not account.enabled:
             await session.close(State.CLOSED, "stopped on purpose", "stopped")
         elif session.account.state is not State.FAILED:
-            session.start()
+            self.start(session)
 
     async def forget(self, account_id: str) -> None:
         """Close the session of an account that is removed."""
@@ -207,10 +207,13 @@ class Supervisor:
         session = shard.accounts.setdefault(account.account_id, Session(account, self._shared))
         await self._shared.sessions.take_account(account.account_id, self._replica, shard.epoch)
         if account.enabled and account.state is not State.FAILED:
-            self._start(session)
+            self.start(session)
         return session
 
-    def _start(self, session: Session) -> None:
+    def start(self, session: Session) -> None:
+        """Bring an account online, if this replica has a place for it."""
+        if session.running:
+            return
         running = sum(1 for one in self.sessions() if one.running)
         if running < self._max_accounts:
             session.start()

@@ -34,6 +34,12 @@ def test_the_rows_of_the_waits(retry: Retry, closed: Closed, delays: list[float]
     assert [retry.delay(closed) for _ in delays] == delays
 
 
+def test_the_waits_may_double() -> None:
+    """CG-18: the same first waits and caps, doubled each time."""
+    retry = Retry(10, 3, jitter=0, strategy="exponential")
+    assert [retry.delay(UNREACHED) for _ in range(5)] == [10, 20, 40, 60, 60]
+
+
 def test_a_success_begins_the_waits_again(retry: Retry) -> None:
     """CG-23: after a stable connection the first failure waits as the first did."""
     retry.delay(DROPPED)
