@@ -5,25 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 
 from frontdesk.api.chats.v1 import chat_service_pb2 as chats_pb
-from frontdesk.api.chats.v1.chat_service_pb2_grpc import ChatServiceStub
 from frontdesk.api.events.v1 import inbound_pb2
 from frontdesk.api.events.v1.event_pb2 import SendState
 from frontdesk.api.replies.v1 import reply_service_pb2 as replies_pb
 from frontdesk.api.replies.v1 import rule_pb2
 from frontdesk.api.replies.v1 import rule_service_pb2 as rules_pb
-from frontdesk.api.replies.v1.reply_service_pb2_grpc import ReplyServiceStub
-from frontdesk.api.replies.v1.rule_service_pb2_grpc import RuleServiceStub
 from frontdesk.kit.nats_server import NatsServer
 from frontdesk.kit.principal import Principal, current_principal
-from frontdesk.kit.rpc.channel import NatsChannel
-from support.engine import ACCOUNT, ORGANIZATION, EngineBench, now_ms
+from support.engine import ACCOUNT, Calls, EngineBench, now_ms
 from support.waiting import until, until_async
 
 
@@ -33,44 +28,6 @@ async def bench(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Engine
     await bench.start()
     yield bench
     await bench.stop()
-
-
-class Calls:
-    """The engine's stubs as an owner of the organization uses them."""
-
-    def __init__(self, bench: EngineBench) -> None:
-        channel: Any = NatsChannel(bench.bus.nc, shards=64, caller="test")
-        current_principal.set(Principal("owner", ORGANIZATION, "owner"))
-        self.rules = RuleServiceStub(channel)
-        self.replies = ReplyServiceStub(channel)
-        self.chats = ChatServiceStub(channel)
-
-    async def rule(self, *keywords: str, says: str = "", **fields: Any) -> str:
-        rule = rule_pb2.Rule(
-            scope=fields.pop("scope", rule_pb2.SCOPE_GLOBAL),
-            keywords=keywords,
-            parts=[rule_pb2.Part(text=text) for text in says.split("|")] if says else [],
-            enabled=True,
-            **fields,
-        )
-        response = await self.rules.CreateRule(rules_pb.CreateRuleRequest(rule=rule))
-        return str(response.rule.rule_id)
-
-    async def settings(self, **changes: Any) -> None:
-        current = await self.replies.GetReplySettings(replies_pb.GetReplySettingsRequest(account_id=ACCOUNT))
-        settings = current.settings
-        for name, value in changes.items():
-            setattr(settings, name, value)
-        await self.replies.UpdateReplySettings(replies_pb.UpdateReplySettingsRequest(settings=settings))
-
-    async def chat(self, chat_id: str = "chat1") -> chats_pb.Chat:
-        request = chats_pb.GetChatRequest(account_id=ACCOUNT, chat_id=chat_id)
-        response = await self.chats.GetChat(request)
-        return response.chat
-
-    async def claim(self, *outgoing_ids: str) -> list[str]:
-        response = await self.replies.Claim(replies_pb.ClaimRequest(outgoing_ids=outgoing_ids))
-        return [v.reason if v.verdict == replies_pb.VERDICT_DROP else "send" for v in response.verdicts]
 
 
 async def test_a_question_is_answered_once(bench: EngineBench) -> None:

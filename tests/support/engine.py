@@ -5,25 +5,40 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import grpc.aio
 
 from frontdesk.api.accounts.v1 import account_service_pb2 as accounts_pb
+from frontdesk.api.accounts.v1 import platform_service_pb2 as platform_pb
 from frontdesk.api.accounts.v1.account_service_pb2_grpc import (
     AccountServiceServicer,
     add_AccountServiceServicer_to_server,
 )
+from frontdesk.api.accounts.v1.platform_service_pb2_grpc import (
+    PlatformServiceServicer,
+    add_PlatformServiceServicer_to_server,
+)
+from frontdesk.api.chats.v1 import chat_service_pb2 as chats_pb
+from frontdesk.api.chats.v1.chat_service_pb2_grpc import ChatServiceStub
+from frontdesk.api.chats.v1.order_service_pb2_grpc import OrderServiceStub
 from frontdesk.api.events.v1 import inbound_pb2
 from frontdesk.api.events.v1.event_pb2 import Event, ReplyChanged, SendState
 from frontdesk.api.events.v1.inbound_pb2 import Author, ChatMessage, Inbound
 from frontdesk.api.events.v1.outbound_pb2 import Outbound
+from frontdesk.api.replies.v1 import reply_service_pb2 as replies_pb
+from frontdesk.api.replies.v1 import rule_pb2
+from frontdesk.api.replies.v1 import rule_service_pb2 as rules_pb
+from frontdesk.api.replies.v1.reply_service_pb2_grpc import ReplyServiceStub
+from frontdesk.api.replies.v1.rule_service_pb2_grpc import RuleServiceStub
 from frontdesk.kit import subjects
 from frontdesk.kit.bus import Bus, BusSettings, Consumer, ConsumerSpec, Delivery
 from frontdesk.kit.config import load
 from frontdesk.kit.errors import NotFound
 from frontdesk.kit.nats_server import NatsServer
+from frontdesk.kit.principal import Principal, current_principal
+from frontdesk.kit.rpc.channel import NatsChannel
 from frontdesk.kit.rpc.server import RpcServer
 from frontdesk.kit.secrets import generate_key
 from frontdesk.reply_engine.config import ReplyEngineSettings
@@ -53,6 +68,23 @@ class KnownAccounts(AccountServiceServicer):
         return accounts_pb.GetAccountResponse(account=account)
 
 
+class KnownItems(PlatformServiceServicer):
+    """The platform's items; those whose id begins with `gone` are not there."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def GetItem(
+        self, request: platform_pb.GetItemRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> platform_pb.GetItemResponse:
+        self.asked += 1
+        if request.item_id.startswith("gone"):
+            raise NotFound("no such item")
+        return platform_pb.GetItemResponse(
+            item_id=request.item_id, title=f"title of {request.item_id}", price="9.90"
+        )
+
+
 class EngineBench:
     """Engines on one NATS and one database, and what they say."""
 
@@ -74,13 +106,17 @@ class EngineBench:
         self.said: list[Outbound] = []
         self.alerts: list[Event] = []
         self.accounts = KnownAccounts()  # type: ignore[abstract]  # what the engine never calls
+        self.items = KnownItems()  # type: ignore[abstract]
         self.confirm = True
 
     async def start(self, engines: int = 1) -> None:
         self.bus = await Bus.connect(BusSettings(self._nats.url))
         self.gateway = RpcServer(self.bus.nc, "connection-gateway")
         self.gateway.add(add_AccountServiceServicer_to_server, self.accounts)
+        self.gateway.add(add_PlatformServiceServicer_to_server, self.items)
         await self.gateway.start()
+        for shard in range(64):
+            await self.gateway.own_shard(shard)
         spec = ConsumerSpec(subjects.OUTBOUND, "test-gateway", ("outbound.>",))
         self._listener = Consumer(self.bus, spec, self._heard)
         self._spawn("listener", self._listener.run())
@@ -150,6 +186,7 @@ class EngineBench:
         item: str = "",
         account: str = ACCOUNT,
         history: bool = False,
+        images: Sequence[str] = (),
     ) -> str:
         """Publish what the platform said, as a gateway does; returns the message's id."""
         message_id = message_id or f"m{next(self._ids)}"
@@ -166,6 +203,7 @@ class EngineBench:
                 sender_name="小王",
                 buyer_id="buyer1",
                 text=text,
+                image_urls=images,
                 item_id=item,
                 created_at_ms=created_at_ms or now_ms(),
             ),
@@ -176,6 +214,45 @@ class EngineBench:
     @property
     def texts(self) -> list[str]:
         return [outbound.text for outbound in self.said]
+
+
+class Calls:
+    """The engine's stubs as an owner of the organization uses them."""
+
+    def __init__(self, bench: EngineBench) -> None:
+        channel: Any = NatsChannel(bench.bus.nc, shards=64, caller="test")
+        current_principal.set(Principal("owner", ORGANIZATION, "owner"))
+        self.rules = RuleServiceStub(channel)
+        self.replies = ReplyServiceStub(channel)
+        self.chats = ChatServiceStub(channel)
+        self.orders = OrderServiceStub(channel)
+
+    async def rule(self, *keywords: str, says: str = "", **fields: Any) -> str:
+        rule = rule_pb2.Rule(
+            scope=fields.pop("scope", rule_pb2.SCOPE_GLOBAL),
+            keywords=keywords,
+            parts=[rule_pb2.Part(text=text) for text in says.split("|")] if says else [],
+            enabled=True,
+            **fields,
+        )
+        response = await self.rules.CreateRule(rules_pb.CreateRuleRequest(rule=rule))
+        return str(response.rule.rule_id)
+
+    async def settings(self, **changes: Any) -> None:
+        current = await self.replies.GetReplySettings(replies_pb.GetReplySettingsRequest(account_id=ACCOUNT))
+        settings = current.settings
+        for name, value in changes.items():
+            setattr(settings, name, value)
+        await self.replies.UpdateReplySettings(replies_pb.UpdateReplySettingsRequest(settings=settings))
+
+    async def chat(self, chat_id: str = "chat1") -> chats_pb.Chat:
+        request = chats_pb.GetChatRequest(account_id=ACCOUNT, chat_id=chat_id)
+        response = await self.chats.GetChat(request)
+        return response.chat
+
+    async def claim(self, *outgoing_ids: str) -> list[str]:
+        response = await self.replies.Claim(replies_pb.ClaimRequest(outgoing_ids=outgoing_ids))
+        return [v.reason if v.verdict == replies_pb.VERDICT_DROP else "send" for v in response.verdicts]
 
 
 def now_ms() -> int:

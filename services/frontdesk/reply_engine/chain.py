@@ -1,21 +1,23 @@
 """The chain of a decision: account and item rules → global rules → AI → default reply → a person (X-10).
 
 Pure: it reads a snapshot and a chat's waiting messages, and says what to do. Several messages of one buyer
-are merged, in the platform's order, by newlines; when the whole matches nothing, each message is tried
-alone, the newest first, so that a rule for the exact text still hits.
+are merged, in the platform's order, by newlines; a rule may hit the whole or any one of them, so that a rule
+for the exact text still hits, and the order of the rules decides between those that do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from frontdesk.reply_engine.facts import Facts, wants_facts
 from frontdesk.reply_engine.model import Answer, Origin, Snapshot, Switch
 from frontdesk.reply_engine.rules.hours import utc_offset_minutes
 from frontdesk.reply_engine.rules.match import choose_default
-from frontdesk.reply_engine.rules.model import ChatCounters, Incoming, Part, TextPart
+from frontdesk.reply_engine.rules.model import ChatCounters, Incoming, Part, Reply, TextPart
 from frontdesk.reply_engine.rules.order import next_step, scopes_of
+from frontdesk.reply_engine.rules.patterns import Budget
 from frontdesk.reply_engine.rules.template import Values, render
 
 MINUTE_MS = 60_000
@@ -40,14 +42,24 @@ class ChatView:
     waiting: Sequence[Any]
     uses: Mapping[str, tuple[int, int]]
     now_ms: int
+    facts: Facts | None = None  # None: not looked up yet
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Whose account and which item it is about."""
+        return self.row.account_id, self.waiting[-1].item_id or self.row.item_id
 
 
 @dataclass(frozen=True, slots=True)
 class ChainResult:
-    """An answer, or that the AI is to be asked, or why a person is needed; `trace` says what was tried."""
+    """An answer, or that the AI is to be asked, or why a person is needed; `trace` says what was tried.
+
+    `facts_wanted`: the answer's templates name facts that are not looked up yet; walk again with them.
+    """
 
     answer: Answer | None = None
     ai_wanted: bool = False
+    facts_wanted: bool = False
     reason: str = ""
     trace: tuple[str, ...] = field(default=())
 
@@ -67,6 +79,8 @@ def walk(
         return ChainResult(
             reason="throttled", trace=(*trace, f"over {settings.replies_per_minute} answers in a minute")
         )
+    budget = snapshot.matcher.budget()
+    incoming = incoming_of(snapshot, view, merged(view.waiting))
     after: str | None = None
     if outcome is not None:
         if outcome.text:
@@ -83,12 +97,19 @@ def walk(
                 trace.append("ai: off for this account")
                 continue
             return ChainResult(ai_wanted=True, trace=tuple(trace))
-        answer = _default(snapshot, view) if step == "default" else _rule(snapshot, view, step)
-        if answer is None:
+        found = (
+            _default(snapshot, view, incoming)
+            if step == "default"
+            else _rule(snapshot, view, incoming, step, budget)
+        )
+        if found is None:
             trace.append(f"{step}: nothing answers")
             continue
-        trace.append(f"{step}: {answer.rule_id}")
-        return ChainResult(answer, trace=tuple(trace))
+        if view.facts is None and wants_facts(found.reply):
+            return ChainResult(facts_wanted=True, trace=tuple(before))
+        trace.append(f"{step}: {found.rule_id}")
+        parts = render(found.reply, _values(incoming, view.facts))
+        return ChainResult(Answer(found.origin, step, parts, found.rule_id), trace=tuple(trace))
     return ChainResult(reason="no_answer", trace=tuple(trace))
 
 
@@ -104,6 +125,7 @@ def incoming_of(snapshot: Snapshot, view: ChatView, text: str) -> Incoming:
         item_id=newest.item_id or row.item_id or None,
         sender_id=newest.sender_id or row.buyer_id,
         sender_name=newest.sender_name or row.buyer_name,
+        has_image=any(message.image_urls for message in view.waiting),
         utc_offset_minutes=utc_offset_minutes(snapshot.account(row.account_id).time_zone, view.now_ms),
     )
 
@@ -113,35 +135,38 @@ def merged(waiting: Sequence[Any]) -> str:
     return "\n".join(m.text for m in waiting if m.text)
 
 
-def _values(incoming: Incoming) -> Values:
+def _values(incoming: Incoming, facts: Facts | None) -> Values:
+    facts = facts or Facts()
     return Values(
         send_user_name=incoming.sender_name,
         send_user_id=incoming.sender_id,
         send_message=incoming.text,
         item_id=incoming.item_id or "",
+        item_title=facts.item_title,
+        item_price=facts.item_price,
+        account_name=facts.account_name,
     )
 
 
-def _rule(snapshot: Snapshot, view: ChatView, step: str) -> Answer | None:
-    whole = incoming_of(snapshot, view, merged(view.waiting))
-    texts = [whole.text]
-    if len(view.waiting) > 1:
-        texts += [m.text for m in reversed(view.waiting)]
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a step says, before its templates are filled in."""
+
+    origin: Origin
+    rule_id: str
+    reply: Reply
+
+
+def _rule(snapshot: Snapshot, view: ChatView, whole: Incoming, step: str, budget: Budget) -> _Found | None:
+    singly = [m.text for m in view.waiting if m.text]
     counters = ChatCounters(view.uses)
-    for text in texts:
-        decision = snapshot.matcher.decide(replace(whole, text=text), counters, scopes_of(step))
-        if decision.rule is not None:
-            parts = render(decision.rule.reply, _values(whole))
-            return Answer(Origin.RULE, step, parts, decision.rule.id)
-    return None
+    rule = snapshot.matcher.decide(whole, counters, scopes_of(step), singly=singly, budget=budget).rule
+    return _Found(Origin.RULE, rule.id, rule.reply) if rule else None
 
 
-def _default(snapshot: Snapshot, view: ChatView) -> Answer | None:
-    incoming = incoming_of(snapshot, view, merged(view.waiting))
+def _default(snapshot: Snapshot, view: ChatView, incoming: Incoming) -> _Found | None:
     default = choose_default(snapshot.defaults, incoming, ChatCounters(view.uses)).default
-    if default is None:
-        return None
-    return Answer(Origin.DEFAULT, "default", render(default.reply, _values(incoming)), default.id)
+    return _Found(Origin.DEFAULT, default.id, default.reply) if default else None
 
 
 def _throttled(row: Any, per_minute: int, now_ms: int) -> bool:

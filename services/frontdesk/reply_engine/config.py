@@ -58,5 +58,11 @@ class ReplyEngineSettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSe
         description="How long a decision waits for the AI before it goes on without.",
     )
     regex_milliseconds: int = Field(
-        default=50, ge=1, le=1000, description="Time limit of one regular expression on one message."
+        default=50,
+        ge=1,
+        le=1000,
+        description="Time limit of one regular expression on one message; all of a decision get twice that.",
+    )
+    import_kilobytes: int = Field(
+        default=900, ge=1, le=900, description="The largest file of rules that may be imported."
     )

@@ -12,13 +12,14 @@ expires, and the sweep decides again.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from frontdesk.reply_engine.chain import ChainResult, ChatView, walk
+from frontdesk.reply_engine.facts import FactSource, Place
 from frontdesk.reply_engine.model import Answer, MessageState, Snapshot, Switch, new_id
 from frontdesk.reply_engine.outbox import Stored, store_answer
 from frontdesk.reply_engine.snapshot import SnapshotCache
@@ -27,6 +28,14 @@ from frontdesk.reply_engine.tables import chats, decisions, messages, rule_uses
 from frontdesk.reply_engine.traces import decision_trace
 
 MINUTE_MS = 60_000
+
+_MARK = (
+    update(messages)
+    .where(messages.c.chat_key == bindparam("key_"), messages.c.state == MessageState.WAITING)
+    .values(
+        state=bindparam("new_state"), reason=bindparam("new_reason"), decision_id=bindparam("new_decision_id")
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +69,16 @@ class Decided:
     ai_turns: list[AiTurn] = field(default_factory=list)
     for_person: list[tuple[ChatRow, str]] = field(default_factory=list)
     later: dict[str, int] = field(default_factory=dict)
+    # Chats left undecided because their answers name facts that are not at hand: chat → account and item.
+    lacking: dict[str, Place] = field(default_factory=dict)
 
 
 class Decider:
     """Decides chats in the caller's transaction."""
 
-    def __init__(self, snapshots: SnapshotCache, ai_seconds: float) -> None:
+    def __init__(self, snapshots: SnapshotCache, facts: FactSource, ai_seconds: float) -> None:
         self._snapshots = snapshots
+        self._facts = facts
         self._ai_ms = int(ai_seconds * 1000) + 2_000
 
     async def decide(self, connection: AsyncConnection, keys: Collection[str], now_ms: int) -> Decided:
@@ -123,6 +135,14 @@ class Decider:
             view = ChatView(row, batch, uses.get(key, {}), now_ms)
             outcome = outcomes.get(key)
             result = walk(snapshot, view, outcome.turn.trace if outcome else (), outcome)
+            if result.facts_wanted:
+                known = self._facts.known(*view.place)
+                if known is None:
+                    decided.lacking[key] = view.place
+                    continue
+                result = walk(
+                    snapshot, replace(view, facts=known), outcome.turn.trace if outcome else (), outcome
+                )
             if result.ai_wanted:
                 turn = _turn(row, result)
                 decided.ai_turns.append(turn)
@@ -141,12 +161,9 @@ class Decider:
             answers.append((row, result.answer, result.trace, batch))
         await update_chats(connection, changes)
         await _store(connection, answers, configuration, now_ms, marks, decided)
-        for key, state, reason, decision_id in marks:
-            await connection.execute(
-                update(messages)
-                .where(messages.c.chat_key == key, messages.c.state == MessageState.WAITING)
-                .values(state=state, reason=reason, decision_id=decision_id)
-            )
+        if marks:
+            names = ("key_", "new_state", "new_reason", "new_decision_id")
+            await connection.execute(_MARK, [dict(zip(names, mark, strict=True)) for mark in marks])
 
 
 async def _store(

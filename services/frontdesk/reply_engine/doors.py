@@ -81,4 +81,4 @@ def reply_router(servicer: ReplyServicer) -> APIRouter:
 def _milliseconds(text: str) -> int:
     """`msg_time` as Unix milliseconds; the sources send digits or a formatted time, which only dates the
     message."""
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else 0

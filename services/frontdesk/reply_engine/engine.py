@@ -21,10 +21,12 @@ from frontdesk.kit.database import Database
 from frontdesk.reply_engine.ai import Ai
 from frontdesk.reply_engine.decide import Decided, Decider, chat_turns, due_chats
 from frontdesk.reply_engine.events import Events
+from frontdesk.reply_engine.facts import FactSource
 from frontdesk.reply_engine.intake import IntakeLimits, Taken, parse, take_in
 from frontdesk.reply_engine.orders.delivery import Deliveries, due_orders
 from frontdesk.reply_engine.outbox import Outbox, queued_in_chats, stuck
 from frontdesk.reply_engine.receipts import parse_report, store_reports
+from frontdesk.reply_engine.rules.model import LIMITS, Limits
 from frontdesk.reply_engine.snapshot import SnapshotCache
 from frontdesk.reply_engine.traces import intake_trace
 
@@ -47,6 +49,7 @@ class EngineLimits:
     unreported_ms: int = 60_000
     sweep_batch: int = 500
     history_turns: int = 20
+    rules: Limits = LIMITS
 
 
 class Engine:
@@ -61,6 +64,7 @@ class Engine:
         decider: Decider,
         outbox: Outbox,
         ai: Ai,
+        facts: FactSource,
         deliveries: Deliveries,
         events: Events,
         clock: Clock,
@@ -71,6 +75,7 @@ class Engine:
         self._decider = decider
         self._outbox = outbox
         self._ai = ai
+        self._facts = facts
         self._deliveries = deliveries
         self._events = events
         self._timers = Timers(bus)
@@ -113,17 +118,30 @@ class Engine:
         async with self._database.write() as connection:
             decided = await self._decider.decide(connection, chat_keys, self._clock.now_ms())
         await self._publish(decided)
-        if not decided.ai_turns:
-            return
+        if decided.lacking:
+            await self._facts.find(decided.lacking.values())
+            async with self._database.write() as connection:
+                rest = await self._decider.decide(connection, decided.lacking.keys(), self._clock.now_ms())
+            await self._publish(rest)
+            decided.ai_turns += rest.ai_turns
+        if decided.ai_turns:
+            await self._ask_ai(decided)
+
+    async def _ask_ai(self, decided: Decided) -> None:
         outcomes = {}
         for turn in decided.ai_turns:
             async with self._database.read() as connection:
                 turns = await chat_turns(connection, turn.chat_key, self._limits.history_turns)
             outcomes[turn.chat_key] = self._ai.begin(turn, turns)
         answered = {key: await outcome for key, outcome in outcomes.items()}
-        async with self._database.write() as connection:
-            concluded = await self._decider.conclude(connection, answered, self._clock.now_ms())
-        await self._publish(concluded)
+        for _ in range(2):
+            async with self._database.write() as connection:
+                concluded = await self._decider.conclude(connection, answered, self._clock.now_ms())
+            await self._publish(concluded)
+            answered = {key: answered[key] for key in concluded.lacking}
+            if not answered:
+                return
+            await self._facts.find(concluded.lacking.values())
 
     async def _publish(self, decided: Decided) -> None:
         await self._outbox.publish(decided.outgoing)

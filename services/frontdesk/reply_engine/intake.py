@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -30,6 +30,7 @@ from frontdesk.api.events.v1.inbound_pb2 import (
 from frontdesk.kit.errors import Poison
 from frontdesk.reply_engine.model import MessageState, Snapshot, Switch, chat_key
 from frontdesk.reply_engine.orders.intake import store_orders
+from frontdesk.reply_engine.rules.model import LIMITS
 from frontdesk.reply_engine.snapshot import SnapshotCache
 from frontdesk.reply_engine.statements import ChatRow, insert_ignoring, lock_chats, update_chats
 from frontdesk.reply_engine.tables import chats, messages
@@ -73,22 +74,35 @@ def parse(data: bytes) -> Inbound:
     except DecodeError as error:
         raise Poison(f"payload: not an Inbound: {error}") from error
     kind = inbound.WhichOneof("content")
-    for name, value in (
-        ("organization_id", inbound.organization_id),
-        ("account_id", inbound.account_id),
-        ("content", kind),
-    ):
-        if not value:
-            raise Poison(f"{name}: missing")
+    if not kind:
+        raise Poison("content: missing")
+    _check_id("organization_id", inbound.organization_id)
+    _check_id("account_id", inbound.account_id)
     if kind == "message":
-        for name, value in (("chat_id", inbound.chat_id), ("message.message_id", inbound.message.message_id)):
-            if not value:
-                raise Poison(f"{name}: missing")
+        _check_id("chat_id", inbound.chat_id)
+        _check_id("message.message_id", inbound.message.message_id)
         if inbound.message.author not in AUTHORS:
             raise Poison("message.author: unknown")
-    elif not inbound.order.order_id and not inbound.order.message_id:
-        raise Poison("order.order_id: missing")
+        _without_nul(inbound.message, ("sender_id", "sender_name", "buyer_id", "text", "item_id"))
+    else:
+        _check_id("order.order_id", inbound.order.order_id or inbound.order.message_id)
+        _without_nul(inbound.order, ("order_id", "item_id", "buyer_id"))
     return inbound
+
+
+def _without_nul(message: Message, names: Iterable[str]) -> None:
+    """PostgreSQL stores no NUL in a text; a buyer who sends one is answered all the same."""
+    for name in names:
+        if "\x00" in (value := getattr(message, name)):
+            setattr(message, name, value.replace("\x00", ""))
+
+
+def _check_id(name: str, value: str) -> None:
+    """An id must fit into its column and into the subject of a timer, or it would be tried for ever."""
+    if not value:
+        raise Poison(f"{name}: missing")
+    if len(value) > LIMITS.id_length or not value.isprintable():
+        raise Poison(f"{name}: not an id")
 
 
 async def take_in(

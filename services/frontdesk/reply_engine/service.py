@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from frontdesk.reply_engine.decide import Decider
 from frontdesk.reply_engine.doors import reply_router
 from frontdesk.reply_engine.engine import CHAT_TIMER, ORDER_TIMER, SWEEP_TIMER, Engine, EngineLimits
 from frontdesk.reply_engine.events import Events
+from frontdesk.reply_engine.facts import FactSource
 from frontdesk.reply_engine.intake import IntakeLimits
 from frontdesk.reply_engine.orders.delivery import Deliveries
 from frontdesk.reply_engine.outbox import Outbox
@@ -40,6 +42,8 @@ from frontdesk.reply_engine.rpc.chats import ChatServicer
 from frontdesk.reply_engine.rpc.orders import OrderServicer
 from frontdesk.reply_engine.rpc.replies import ReplyServicer
 from frontdesk.reply_engine.rpc.rules import RuleServicer
+from frontdesk.reply_engine.rules.model import LIMITS
+from frontdesk.reply_engine.rules.patterns import Patterns
 from frontdesk.reply_engine.snapshot import SnapshotCache
 
 NAME = "reply-engine"
@@ -73,7 +77,7 @@ class ReplyEngine:
 
     async def start(self) -> None:
         """Connect, migrate, and begin to consume."""
-        settings, clock = self._settings, self._clock
+        settings = self._settings
         self.database = Database(
             DatabaseOptions(
                 settings.database_url.get_secret_value(), SCHEMA, pool_size=settings.database_pool
@@ -82,7 +86,17 @@ class ReplyEngine:
         await migrate(self.database, VERSIONS)
         self.bus = await Bus.connect(bus_settings(settings, NAME, settings.nats_replicas))
         self.channel = NatsChannel(self.bus.nc, shards=settings.shards, caller=NAME)
-        snapshots = SnapshotCache()
+        self._wire(settings, self._clock)
+        self.rpc = RpcServer(self.bus.nc, NAME)
+        for register, servicer in self.registrations:
+            self.rpc.add(register, servicer)
+        await self.rpc.start()
+        await self._consume()
+
+    def _wire(self, settings: ReplyEngineSettings, clock: Clock) -> None:
+        """Make the parts that need a database and a connection: the engine, its servicers, its routes."""
+        limits = _limits(settings)
+        snapshots = SnapshotCache(patterns=Patterns(limits=limits.rules))
         timers, outbox, events = Timers(self.bus), Outbox(self.bus, settings.shards), Events(self.bus)
         platform = GatewayPlatform(PlatformServiceStub(self.channel), clock)
         accounts = Accounts(AccountServiceStub(self.channel), clock)
@@ -96,9 +110,9 @@ class ReplyEngine:
             secrets=secrets,
             clock=clock,
         )
-        limits = _limits(settings)
+        facts = FactSource(accounts, platform, clock)
         ai = Ai(AiServiceStub(self.channel), settings.ai_seconds)
-        decider = Decider(snapshots, settings.ai_seconds)
+        decider = Decider(snapshots, facts, settings.ai_seconds)
         self.engine = Engine(
             bus=self.bus,
             database=self.database,
@@ -106,6 +120,7 @@ class ReplyEngine:
             decider=decider,
             outbox=outbox,
             ai=ai,
+            facts=facts,
             deliveries=deliveries,
             events=events,
             clock=clock,
@@ -113,11 +128,14 @@ class ReplyEngine:
         )
         takeover = Takeover(self.database, snapshots, outbox, timers, clock)
         replies = ReplyServicer(
-            self.database, snapshots, accounts, ai, clock, max_age_ms=limits.intake.max_age_ms
+            self.database, snapshots, accounts, facts, ai, clock, max_age_ms=limits.intake.max_age_ms
         )
         self.registrations = [
             (add_ReplyServiceServicer_to_server, replies),
-            (add_RuleServiceServicer_to_server, RuleServicer(self.database, snapshots, accounts, clock)),
+            (
+                add_RuleServiceServicer_to_server,
+                RuleServicer(self.database, snapshots, accounts, facts, clock, limits.rules),
+            ),
             (add_ChatServiceServicer_to_server, ChatServicer(self.database, self.bus, takeover, clock)),
             (
                 add_OrderServiceServicer_to_server,
@@ -125,11 +143,6 @@ class ReplyEngine:
             ),
         ]
         self.router: APIRouter = reply_router(replies)
-        self.rpc = RpcServer(self.bus.nc, NAME)
-        for register, servicer in self.registrations:
-            self.rpc.add(register, servicer)
-        await self.rpc.start()
-        await self._consume()
 
     async def _consume(self) -> None:
         settings, engine = self._settings, self.engine
@@ -173,4 +186,10 @@ def _limits(settings: ReplyEngineSettings) -> EngineLimits:
         ),
         sweep_every_ms=settings.sweep_seconds * 1000,
         unreported_ms=settings.unreported_seconds * 1000,
+        rules=replace(
+            LIMITS,
+            regex_seconds=settings.regex_milliseconds / 1000,
+            decision_seconds=2 * settings.regex_milliseconds / 1000,
+            import_bytes=settings.import_kilobytes * 1024,
+        ),
     )

@@ -7,6 +7,7 @@ effect with the next message on every replica, and an unchanged configuration co
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable
 
@@ -15,16 +16,24 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from frontdesk.reply_engine.model import AccountSettings, Snapshot, Switch
 from frontdesk.reply_engine.rules.match import Matcher
+from frontdesk.reply_engine.rules.model import Rule
+from frontdesk.reply_engine.rules.patterns import Patterns
 from frontdesk.reply_engine.stored_rules import default_from_row, rule_from_row
 from frontdesk.reply_engine.tables import account_settings, default_replies, organizations, rules
+
+log = logging.getLogger(__name__)
+
+MAX_TOLD = 10_000
 
 
 class SnapshotCache:
     """Snapshots of the organizations used last, at most `limit` of them."""
 
-    def __init__(self, limit: int = 512) -> None:
+    def __init__(self, limit: int = 512, patterns: Patterns | None = None) -> None:
         self._limit = limit
+        self._patterns = patterns or Patterns()
         self._cached: OrderedDict[str, Snapshot] = OrderedDict()
+        self._told: set[tuple[str, int]] = set()
 
     async def get(self, connection: AsyncConnection, organization_ids: Iterable[str]) -> dict[str, Snapshot]:
         """The current snapshot of each organization, read in the caller's transaction."""
@@ -39,9 +48,7 @@ class SnapshotCache:
             version = row.config_version if row else 0
             cached = self._cached.get(organization_id)
             if cached is None or cached.version != version:
-                cached = (
-                    await _load(connection, organization_id, row) if row else Snapshot(organization_id, 0)
-                )
+                cached = await self._load(connection, row) if row else Snapshot(organization_id, 0)
                 self._cached[organization_id] = cached
             self._cached.move_to_end(organization_id)
             result[organization_id] = cached
@@ -49,27 +56,37 @@ class SnapshotCache:
             self._cached.popitem(last=False)
         return result
 
+    async def _load(self, connection: AsyncConnection, row: Row[tuple[object, ...]]) -> Snapshot:
+        organization_id = row.organization_id
+        settings = await connection.execute(
+            select(account_settings).where(account_settings.c.organization_id == organization_id)
+        )
+        stored = await connection.execute(select(rules).where(rules.c.organization_id == organization_id))
+        all_rules = tuple(rule_from_row(r) for r in stored)
+        for rule in all_rules:
+            self._tell(rule)
+        defaults = await connection.execute(
+            select(default_replies).where(default_replies.c.organization_id == organization_id)
+        )
+        return Snapshot(
+            organization_id=organization_id,
+            version=row.config_version,
+            switch=Switch(row.switch),
+            answer_after_ms=row.answer_after_ms,
+            accounts={s.account_id: settings_from_row(s) for s in settings},
+            rules=all_rules,
+            matcher=Matcher(all_rules, patterns=self._patterns),
+            defaults=tuple(found for r in defaults if (found := default_from_row(r)) is not None),
+        )
 
-async def _load(connection: AsyncConnection, organization_id: str, row: Row[tuple[object, ...]]) -> Snapshot:
-    settings = await connection.execute(
-        select(account_settings).where(account_settings.c.organization_id == organization_id)
-    )
-    accounts = {s.account_id: settings_from_row(s) for s in settings}
-    stored = await connection.execute(select(rules).where(rules.c.organization_id == organization_id))
-    all_rules = tuple(rule_from_row(r) for r in stored)
-    defaults = await connection.execute(
-        select(default_replies).where(default_replies.c.organization_id == organization_id)
-    )
-    return Snapshot(
-        organization_id=organization_id,
-        version=row.config_version,
-        switch=Switch(row.switch),
-        answer_after_ms=row.answer_after_ms,
-        accounts=accounts,
-        rules=all_rules,
-        matcher=Matcher(all_rules),
-        defaults=tuple(default_from_row(r) for r in defaults),
-    )
+    def _tell(self, rule: Rule) -> None:
+        """Log a rule that can't be read, once for each version of it."""
+        version = (rule.id, rule.updated_at_ms)
+        if rule.problem and version not in self._told:
+            log.error("rule %s is left out: %s", rule.id, rule.problem)
+            if len(self._told) >= MAX_TOLD:
+                self._told.clear()
+            self._told.add(version)
 
 
 def settings_from_row(row: Row[tuple[object, ...]]) -> AccountSettings:

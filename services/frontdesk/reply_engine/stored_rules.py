@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from frontdesk.api.replies.v1 import rule_pb2 as pb
+from frontdesk.kit.errors import InvalidArgument
 from frontdesk.reply_engine.rules.model import DefaultReply, ImagePart, Match, Part, Rule, Scope
 from frontdesk.reply_engine.rules.validate import validate_default, validate_rule
+
+log = logging.getLogger(__name__)
+
+_N = TypeVar("_N")
+_E = TypeVar("_E")
 
 SCOPES = {
     pb.SCOPE_UNSPECIFIED: Scope.GLOBAL,
@@ -26,26 +34,50 @@ MATCH_NUMBERS = {match: number for number, match in MATCHES.items() if number}
 
 
 def rule_from_row(row: Any) -> Rule:
-    """A stored rule; it was sound when it was stored."""
-    return validate_rule(
-        {
-            **row.body,
-            "id": row.rule_id,
-            "organization_id": row.organization_id,
-            "updated_at_ms": row.updated_at_ms,
-        }
-    )
+    """A stored rule. One that is not valid (any more) comes back switched off, with its `problem`: it must
+    not keep the others from answering."""
+    of_the_store = {
+        "id": row.rule_id,
+        "organization_id": row.organization_id,
+        "updated_at_ms": row.updated_at_ms,
+    }
+    try:
+        return validate_rule({**_object(row.body), **of_the_store})
+    except InvalidArgument as error:
+        name = row.body.get("name") if isinstance(row.body, dict) else None
+        return Rule(
+            row.rule_id,
+            row.organization_id,
+            match=Match.ANY,
+            name=name if isinstance(name, str) else "",
+            enabled=False,
+            updated_at_ms=row.updated_at_ms,
+            problem=f"{error.field}: {error.problem}",
+        )
 
 
-def default_from_row(row: Any) -> DefaultReply:
-    """A stored default reply."""
-    return validate_default({**row.body, "id": row.default_reply_id, "organization_id": row.organization_id})
+def default_from_row(row: Any) -> DefaultReply | None:
+    """A stored default reply; None, which is logged, when it is not valid (any more)."""
+    of_the_store = {"id": row.default_reply_id, "organization_id": row.organization_id}
+    try:
+        return validate_default({**_object(row.body), **of_the_store})
+    except InvalidArgument as error:
+        log.error("default reply %s is left out: %s: %s", row.default_reply_id, error.field, error.problem)
+        return None
+
+
+def _object(body: object) -> dict[str, object]:
+    if not isinstance(body, dict):
+        raise InvalidArgument("body", "is not an object")
+    return body
 
 
 def scope_key(default: DefaultReply) -> str:
-    """One default reply a scope: the key that says so."""
+    """One default reply a scope: the key that says so. The same item id may be sold by several accounts."""
     if default.scope is Scope.ITEM:
-        return f"item/{default.item_id}"
+        account_id = default.account_id or ""
+        # The length keeps apart what ids with slashes would run together.
+        return f"item/{len(account_id)}/{account_id}/{default.item_id}"
     return f"account/{default.account_id}" if default.scope is Scope.ACCOUNT else "global"
 
 
@@ -55,11 +87,11 @@ def rule_from_proto(rule: pb.Rule, organization_id: str, prefix: str) -> Rule:
         "id": rule.rule_id,
         "organization_id": organization_id,
         "name": rule.name,
-        "scope": SCOPES.get(rule.scope, Scope.GLOBAL).value,
+        "scope": _known(SCOPES, rule.scope, f"{prefix}scope").value,
         "account_id": rule.account_id or None,
         "item_ids": list(rule.item_ids),
         "keywords": list(rule.keywords),
-        "match": MATCHES.get(rule.match, Match.CONTAINS).value,
+        "match": _known(MATCHES, rule.match, f"{prefix}match").value,
         "parts": [part_to_raw(p) for p in rule.parts],
         "priority": rule.priority,
         "enabled": rule.enabled,
@@ -68,6 +100,13 @@ def rule_from_proto(rule: pb.Rule, organization_id: str, prefix: str) -> Rule:
         "active_hours": list(rule.active_hours),
     }
     return validate_rule(raw, prefix=prefix)
+
+
+def _known(names: Mapping[_N, _E], number: _N, field: str) -> _E:
+    """What an enum's number means; InvalidArgument for one that this version does not know."""
+    if number not in names:
+        raise InvalidArgument(field, f"{number} is not a value that this version knows")
+    return names[number]
 
 
 def part_to_raw(part: pb.Part) -> dict[str, object]:
@@ -82,7 +121,7 @@ def rule_to_proto(rule: Rule) -> pb.Rule:
     return pb.Rule(
         rule_id=rule.id,
         organization_id=rule.organization_id,
-        name=rule.name,
+        name=f"(not valid: {rule.problem}) {rule.name}".strip() if rule.problem else rule.name,
         scope=SCOPE_NUMBERS[rule.scope],
         account_id=rule.account_id or "",
         item_ids=rule.item_ids,
@@ -111,7 +150,7 @@ def default_from_proto(default: pb.DefaultReply, organization_id: str, prefix: s
     raw: dict[str, object] = {
         "id": default.default_reply_id,
         "organization_id": organization_id,
-        "scope": SCOPES.get(default.scope, Scope.GLOBAL).value,
+        "scope": _known(SCOPES, default.scope, f"{prefix}scope").value,
         "account_id": default.account_id or None,
         "item_id": default.item_id or None,
         "parts": [part_to_raw(p) for p in default.parts],

@@ -26,7 +26,7 @@ from frontdesk.reply_engine.intake import AUTHORS
 from frontdesk.reply_engine.model import chat_key
 from frontdesk.reply_engine.outbox import ORIGINS
 from frontdesk.reply_engine.receipts import STATES
-from frontdesk.reply_engine.rpc.parts import words_from_proto
+from frontdesk.reply_engine.rpc.parts import check_id, number_of, words_from_proto
 from frontdesk.reply_engine.tables import chats, decisions, messages, outgoing
 
 AUTHOR_NUMBERS = {name: number for number, name in AUTHORS.items()}
@@ -51,11 +51,12 @@ class ChatServicer(ChatServiceServicer):
         after = pages.decode(request.page_token, 2)
         query = select(chats).where(chats.c.organization_id == organization_id)
         if request.account_id:
+            check_id(request.account_id, "account_id")
             query = query.where(chats.c.account_id == request.account_id)
         if request.waiting_only:
             query = query.where(chats.c.waiting_since_ms > 0, chats.c.waiting_reason != "")
         if after:
-            last = (_number(after[0]), after[1])
+            last = (number_of(after[0]), after[1])
             query = query.where(tuple_(chats.c.last_message_at_ms, chats.c.chat_key) < last)
         query = query.order_by(chats.c.last_message_at_ms.desc(), chats.c.chat_key.desc()).limit(size + 1)
         async with self._database.read() as connection:
@@ -91,7 +92,7 @@ class ChatServicer(ChatServiceServicer):
             .where(messages.c.chat_key == chat.chat_key)
         )
         if after:
-            last = (_number(after[0]), after[1])
+            last = (number_of(after[0]), after[1])
             query = query.where(tuple_(messages.c.created_at_ms, messages.c.message_id) < last)
         query = query.order_by(messages.c.created_at_ms.desc(), messages.c.message_id.desc()).limit(size + 1)
         async with self._database.read() as connection:
@@ -106,8 +107,7 @@ class ChatServicer(ChatServiceServicer):
     async def Send(
         self, request: pb.SendRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.SendResponse:
-        if not request.request_id:
-            raise InvalidArgument("request_id", "is needed, so that a repeat does not speak twice")
+        check_id(request.request_id, "request_id")  # so that a repeat does not speak twice
         parts = words_from_proto(request.parts, "parts")
         minutes = request.pause_minutes if request.HasField("pause_minutes") else None
         if minutes is not None:
@@ -137,6 +137,9 @@ class ChatServicer(ChatServiceServicer):
         organization_id = allowed_organization(request.organization_id, need="viewer")
         queue: asyncio.Queue[Event | None] = asyncio.Queue(WATCH_QUEUE)
 
+        if request.account_id:
+            check_id(request.account_id, "account_id")
+
         async def heard(msg: Msg) -> None:
             try:
                 event = Event.FromString(msg.data)
@@ -162,10 +165,8 @@ class ChatServicer(ChatServiceServicer):
             await subscription.unsubscribe()
 
     async def _find(self, account_id: str, chat_id: str, *, need: str) -> Any:
-        if not account_id:
-            raise InvalidArgument("account_id", "is needed")
-        if not chat_id:
-            raise InvalidArgument("chat_id", "is needed")
+        check_id(account_id, "account_id")
+        check_id(chat_id, "chat_id")
         query = select(chats).where(chats.c.chat_key == chat_key(account_id, chat_id))
         async with self._database.read() as connection:
             row = (await connection.execute(query)).one_or_none()
@@ -182,12 +183,6 @@ class ChatServicer(ChatServiceServicer):
 def _check_minutes(field: str, minutes: int, *, least: int) -> None:
     if not least <= minutes <= 1440:
         raise InvalidArgument(field, f"must be {least} to 1440")
-
-
-def _number(text: str) -> int:
-    if not text.isdigit():
-        raise InvalidArgument("page_token", "is not one of ours")
-    return int(text)
 
 
 def _chat(row: Any, now_ms: int) -> pb.Chat:

@@ -20,6 +20,7 @@ from frontdesk.kit.secrets import SecretBox
 from frontdesk.reply_engine.accounts import Accounts
 from frontdesk.reply_engine.model import new_ids
 from frontdesk.reply_engine.orders.intake import STATUSES
+from frontdesk.reply_engine.rpc.parts import check_id, number_of
 from frontdesk.reply_engine.statements import insert_ignoring, upsert
 from frontdesk.reply_engine.tables import cards, deliveries, orders
 
@@ -57,12 +58,11 @@ class OrderServicer(OrderServiceServicer):
         after = pages.decode(request.page_token, 3)
         query = select(orders).where(orders.c.organization_id == organization_id)
         if request.account_id:
+            check_id(request.account_id, "account_id")
             query = query.where(orders.c.account_id == request.account_id)
         key = tuple_(orders.c.updated_at_ms, orders.c.account_id, orders.c.order_id)
         if after:
-            if not after[0].isdigit():
-                raise InvalidArgument("page_token", "is not one of ours")
-            query = query.where(key < (int(after[0]), after[1], after[2]))
+            query = query.where(key < (number_of(after[0]), after[1], after[2]))
         columns = (orders.c.updated_at_ms.desc(), orders.c.account_id.desc(), orders.c.order_id.desc())
         async with self._database.read() as connection:
             rows = (await connection.execute(query.order_by(*columns).limit(size + 1))).all()
@@ -84,10 +84,11 @@ class OrderServicer(OrderServiceServicer):
     ) -> pb.SetDeliveryResponse:
         wanted = request.delivery
         organization_id = await self._organization(wanted.account_id, "manager")
-        if not wanted.item_id:
-            raise InvalidArgument("delivery.item_id", "is needed")
+        check_id(wanted.item_id, "delivery.item_id")
         if len(wanted.template) > MAX_TEMPLATE:
             raise InvalidArgument("delivery.template", f"at most {MAX_TEMPLATE} characters")
+        if "\x00" in wanted.template:
+            raise InvalidArgument("delivery.template", "has a NUL in it")
         if len(wanted.fixed_card) > MAX_CARD:
             raise InvalidArgument("delivery.fixed_card", f"at most {MAX_CARD} characters")
         place = f"deliveries:fixed_card:{wanted.account_id}/{wanted.item_id}"
@@ -125,8 +126,7 @@ class OrderServicer(OrderServiceServicer):
         self, request: pb.AddCardsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.AddCardsResponse:
         organization_id = await self._organization(request.account_id, "manager")
-        if not request.item_id:
-            raise InvalidArgument("item_id", "is needed")
+        check_id(request.item_id, "item_id")
         if not 1 <= len(request.cards) <= MAX_CARDS:
             raise InvalidArgument("cards", f"1 to {MAX_CARDS} of them")
         for number, card in enumerate(request.cards):
@@ -182,16 +182,13 @@ class OrderServicer(OrderServiceServicer):
         )
 
     async def _organization(self, account_id: str, need: str) -> str:
-        if not account_id:
-            raise InvalidArgument("account_id", "is needed")
+        check_id(account_id, "account_id")
         account = await self._accounts.get(account_id)
         return check_owner(account.organization_id if account else None, need=need, what="account")
 
     async def _find(self, account_id: str, order_id: str, need: str) -> Any:
-        if not account_id:
-            raise InvalidArgument("account_id", "is needed")
-        if not order_id:
-            raise InvalidArgument("order_id", "is needed")
+        check_id(account_id, "account_id")
+        check_id(order_id, "order_id")
         query = select(orders).where(orders.c.account_id == account_id, orders.c.order_id == order_id)
         async with self._database.read() as connection:
             row = (await connection.execute(query)).one_or_none()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +22,9 @@ from frontdesk.reply_engine.chain import ChatView, walk
 from frontdesk.reply_engine.claims import Claim, judge, store_drops
 from frontdesk.reply_engine.configuration import change_configuration
 from frontdesk.reply_engine.decide import AiTurn
+from frontdesk.reply_engine.facts import FactSource
 from frontdesk.reply_engine.model import STEPS, AccountSettings, Switch, chat_key, new_id
+from frontdesk.reply_engine.rpc.parts import check_id
 from frontdesk.reply_engine.rules.hours import utc_offset_minutes
 from frontdesk.reply_engine.rules.order import validate_chain
 from frontdesk.reply_engine.snapshot import SnapshotCache, settings_from_row
@@ -49,6 +52,7 @@ class ReplyServicer(ReplyServiceServicer):
         database: Database,
         snapshots: SnapshotCache,
         accounts: Accounts,
+        facts: FactSource,
         ai: Ai,
         clock: Clock,
         *,
@@ -57,6 +61,7 @@ class ReplyServicer(ReplyServiceServicer):
         self._database = database
         self._snapshots = snapshots
         self._accounts = accounts
+        self._facts = facts
         self._ai = ai
         self._clock = clock
         self._max_age_ms = max_age_ms
@@ -71,6 +76,8 @@ class ReplyServicer(ReplyServiceServicer):
         for name in NEEDED:
             if not getattr(request, name):
                 raise InvalidArgument(name, "is needed")
+        check_id(request.account_id, "account_id")
+        check_id(request.chat_id, "chat_id")
         if len(request.send_message) > MAX_TEXT:
             raise InvalidArgument("send_message", f"at most {MAX_TEXT} characters")
         account = await self._accounts.get(request.account_id)
@@ -83,6 +90,9 @@ class ReplyServicer(ReplyServiceServicer):
         async with self._database.read() as connection:
             snapshot = (await self._snapshots.get(connection, [organization_id]))[organization_id]
         result = walk(snapshot, view)
+        if result.facts_wanted:
+            view = await self._with_facts(view)
+            result = walk(snapshot, view)
         if result.ai_wanted:
             turn = AiTurn(
                 view.row.chat_key,
@@ -94,6 +104,7 @@ class ReplyServicer(ReplyServiceServicer):
                 result.trace,
             )
             outcome = await self._ai.begin(turn, [("buyer", request.send_message)])
+            view = await self._with_facts(view)
             result = walk(snapshot, view, result.trace, outcome)
         if result.answer is None:
             raise NotFound("nothing answers this message")
@@ -102,6 +113,9 @@ class ReplyServicer(ReplyServiceServicer):
             step=result.answer.step,
             rule_id=result.answer.rule_id,
         )
+
+    async def _with_facts(self, view: ChatView) -> ChatView:
+        return replace(view, facts=(await self._facts.find([view.place]))[view.place])
 
     async def _view(self, request: pb.ReplyRequest, organization_id: str) -> ChatView:
         key = chat_key(request.account_id, request.chat_id)
@@ -125,6 +139,7 @@ class ReplyServicer(ReplyServiceServicer):
             item_id=request.item_id,
             sender_id=request.send_user_id,
             sender_name=request.send_user_name,
+            image_urls=(),
         )
         return ChatView(chat, [message], uses, self._clock.now_ms())
 
@@ -133,6 +148,8 @@ class ReplyServicer(ReplyServiceServicer):
     ) -> pb.ClaimResponse:
         if len(request.outgoing_ids) > MAX_CLAIMS:
             raise InvalidArgument("outgoing_ids", f"at most {MAX_CLAIMS}")
+        for number, outgoing_id in enumerate(request.outgoing_ids):
+            check_id(outgoing_id, f"outgoing_ids[{number}]")
         now = self._clock.now_ms()
         async with self._database.read() as connection:
             claims = await judge(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc.aio
 from sqlalchemy import delete, select, update
@@ -22,8 +23,10 @@ from frontdesk.kit.errors import InvalidArgument
 from frontdesk.reply_engine.accounts import Accounts
 from frontdesk.reply_engine.chain import ChatView, incoming_of, walk
 from frontdesk.reply_engine.configuration import change_configuration
+from frontdesk.reply_engine.facts import FactSource
 from frontdesk.reply_engine.model import chat_key, new_id
-from frontdesk.reply_engine.rules.model import ChatCounters, Rule
+from frontdesk.reply_engine.rpc.parts import check_id
+from frontdesk.reply_engine.rules.model import LIMITS, ChatCounters, Limits, Rule
 from frontdesk.reply_engine.rules.transfer import (
     ImportPlan,
     export_csv,
@@ -47,6 +50,8 @@ from frontdesk.reply_engine.stored_rules import (
 )
 from frontdesk.reply_engine.tables import chats, default_replies, rule_uses, rules
 
+_T = TypeVar("_T")
+
 MAX_RULES = 5_000
 MAX_TEXT = 4_000
 
@@ -55,20 +60,31 @@ class RuleServicer(RuleServiceServicer):
     """Changes take effect with the next message, on every replica."""
 
     def __init__(
-        self, database: Database, snapshots: SnapshotCache, accounts: Accounts, clock: Clock
+        self,
+        database: Database,
+        snapshots: SnapshotCache,
+        accounts: Accounts,
+        facts: FactSource,
+        clock: Clock,
+        limits: Limits = LIMITS,
     ) -> None:
         self._database = database
         self._snapshots = snapshots
         self._accounts = accounts
+        self._facts = facts
+        self._limits = limits
         self._clock = clock
 
     async def CreateRule(
         self, request: pb.CreateRuleRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.CreateRuleResponse:
         organization_id = allowed_organization(request.rule.organization_id, need="manager")
+        if request.request_id:
+            check_id(request.request_id, "request_id")
         if request.rule.rule_id:
             raise InvalidArgument("rule.rule_id", "must be empty; use UpdateRule for a rule that exists")
-        rule = await self._checked(rule_from_proto(request.rule, organization_id, "rule."))
+        rule = rule_from_proto(request.rule, organization_id, "rule.")
+        await self._check_account(rule.account_id, organization_id, "rule.account_id")
         async with self._database.write() as connection:
             if request.request_id:
                 before = await connection.execute(
@@ -83,13 +99,12 @@ class RuleServicer(RuleServiceServicer):
             await change_configuration(connection, organization_id)
         return pb.CreateRuleResponse(rule=rule_to_proto(stored))
 
-    async def _checked(self, rule: Rule) -> Rule:
-        """The rule, if its account is the organization's own."""
-        if rule.account_id:
-            account = await self._accounts.get(rule.account_id)
-            if account is None or account.organization_id != rule.organization_id:
-                raise InvalidArgument("rule.account_id", "no such account")
-        return rule
+    async def _check_account(self, account_id: str | None, organization_id: str, field: str) -> None:
+        """Raises InvalidArgument when the account is not the organization's own."""
+        if account_id:
+            account = await self._accounts.get(account_id)
+            if account is None or account.organization_id != organization_id:
+                raise InvalidArgument(field, "no such account")
 
     async def _insert(self, connection: AsyncConnection, rule: Rule, request_id: str | None) -> Rule:
         now = self._clock.now_ms()
@@ -138,7 +153,8 @@ class RuleServicer(RuleServiceServicer):
         self, request: pb.UpdateRuleRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.UpdateRuleResponse:
         before = await self._find(request.rule.rule_id, "manager", field="rule.rule_id")
-        rule = await self._checked(rule_from_proto(request.rule, before.organization_id, "rule."))
+        rule = rule_from_proto(request.rule, before.organization_id, "rule.")
+        await self._check_account(rule.account_id, rule.organization_id, "rule.account_id")
         async with self._database.write() as connection:
             stored = await self._replace(connection, rule)
             await change_configuration(connection, before.organization_id)
@@ -161,6 +177,8 @@ class RuleServicer(RuleServiceServicer):
             raise InvalidArgument("account_id", "is needed")
         if not request.text or len(request.text) > MAX_TEXT:
             raise InvalidArgument("text", f"1 to {MAX_TEXT} characters")
+        if request.chat_id:
+            check_id(request.chat_id, "chat_id")
         account = await self._accounts.get(request.account_id)
         organization_id = check_owner(
             account.organization_id if account else None, need="viewer", what="account"
@@ -168,6 +186,7 @@ class RuleServicer(RuleServiceServicer):
         async with self._database.read() as connection:
             snapshot = (await self._snapshots.get(connection, [organization_id]))[organization_id]
             view = await self._view(connection, request, organization_id)
+        view = replace(view, facts=(await self._facts.find([view.place]))[view.place])
         result = walk(snapshot, view)
         incoming = incoming_of(snapshot, view, request.text)
         verdicts = snapshot.matcher.explain(incoming, ChatCounters(view.uses))
@@ -206,17 +225,23 @@ class RuleServicer(RuleServiceServicer):
                 minute_ms=0,
                 minute_count=0,
             )
-        message = SimpleNamespace(text=request.text, item_id=request.item_id, sender_id="", sender_name="")
+        message = SimpleNamespace(
+            text=request.text, item_id=request.item_id, sender_id="", sender_name="", image_urls=()
+        )
         return ChatView(row, [message], uses, self._clock.now_ms())
 
     async def ImportRules(
         self, request: pb.ImportRulesRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ImportRulesResponse:
         organization_id = allowed_organization(request.organization_id, need="manager")
+        reader = _of_format({pb.FORMAT_CSV: parse_csv, pb.FORMAT_JSON: parse_json}, request.format)
+        # Seconds of work for the largest file: not on the event loop, and not while the database is locked.
+        parsed = await asyncio.to_thread(reader, request.data, organization_id, self._limits)
+        for account_id in sorted({rule.account_id or "" for _row, rule in parsed.rules}):
+            await self._check_account(account_id, organization_id, "account_id")
         async with self._database.write() as connection:
-            existing = await _all(connection, organization_id)
-            reader = parse_json if request.format == pb.FORMAT_JSON else parse_csv
-            wanted = plan(existing, reader(request.data, organization_id))
+            existing = [rule for rule in await _all(connection, organization_id) if not rule.problem]
+            wanted = plan(existing, parsed)
             if not wanted.errors and not request.dry_run:
                 await _check_room(connection, organization_id, len(wanted.create))
                 for rule in wanted.create:
@@ -230,16 +255,17 @@ class RuleServicer(RuleServiceServicer):
         self, request: pb.ExportRulesRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ExportRulesResponse:
         organization_id = allowed_organization(request.organization_id, need="viewer")
+        writer = _of_format({pb.FORMAT_CSV: export_csv, pb.FORMAT_JSON: export_json}, request.format)
         async with self._database.read() as connection:
-            found = await _all(connection, organization_id)
-        writer = export_json if request.format == pb.FORMAT_JSON else export_csv
-        return pb.ExportRulesResponse(data=writer(found))
+            found = [rule for rule in await _all(connection, organization_id) if not rule.problem]
+        return pb.ExportRulesResponse(data=await asyncio.to_thread(writer, found))
 
     async def SetDefaultReply(
         self, request: pb.SetDefaultReplyRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.SetDefaultReplyResponse:
         organization_id = allowed_organization(request.default_reply.organization_id, need="manager")
         default = default_from_proto(request.default_reply, organization_id, "default_reply.")
+        await self._check_account(default.account_id, organization_id, "default_reply.account_id")
         async with self._database.write() as connection:
             row = {
                 "default_reply_id": new_id(self._clock.now_ms()),
@@ -256,8 +282,8 @@ class RuleServicer(RuleServiceServicer):
                     default_replies.c.scope_key == scope_key(default),
                 )
             )
-            result = default_to_proto(default_from_row(stored.one()))
-        return pb.SetDefaultReplyResponse(default_reply=result)
+            default = replace(default, id=stored.one().default_reply_id)
+        return pb.SetDefaultReplyResponse(default_reply=default_to_proto(default))
 
     async def ListDefaultReplies(
         self, request: pb.ListDefaultRepliesRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -269,12 +295,14 @@ class RuleServicer(RuleServiceServicer):
                 .where(default_replies.c.organization_id == organization_id)
                 .order_by(default_replies.c.scope_key)
             )
-            found: list[DefaultReplyProto] = [default_to_proto(default_from_row(r)) for r in rows]
+            read = [default_from_row(r) for r in rows]
+            found: list[DefaultReplyProto] = [default_to_proto(d) for d in read if d is not None]
         return pb.ListDefaultRepliesResponse(default_replies=found)
 
     async def DeleteDefaultReply(
         self, request: pb.DeleteDefaultReplyRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.DeleteDefaultReplyResponse:
+        check_id(request.default_reply_id, "default_reply_id")
         query = select(default_replies).where(default_replies.c.default_reply_id == request.default_reply_id)
         async with self._database.write() as connection:
             row = (await connection.execute(query)).one_or_none()
@@ -288,12 +316,20 @@ class RuleServicer(RuleServiceServicer):
         return pb.DeleteDefaultReplyResponse()
 
     async def _find(self, rule_id: str, need: str, field: str = "rule_id") -> Rule:
-        if not rule_id:
-            raise InvalidArgument(field, "is needed")
+        check_id(rule_id, field)
         async with self._database.read() as connection:
             row = (await connection.execute(select(rules).where(rules.c.rule_id == rule_id))).one_or_none()
         check_owner(row.organization_id if row else None, need=need, what="rule")
         return rule_from_row(row)
+
+
+def _of_format(kinds: Mapping[pb.Format.ValueType, _T], number: pb.Format.ValueType) -> _T:
+    """The one of a format; unspecified is CSV. InvalidArgument for one that this version does not know."""
+    if number == pb.FORMAT_UNSPECIFIED:
+        return kinds[pb.FORMAT_CSV]
+    if number not in kinds:
+        raise InvalidArgument("format", f"{number} is not a value that this version knows")
+    return kinds[number]
 
 
 async def _all(connection: AsyncConnection, organization_id: str) -> list[Rule]:

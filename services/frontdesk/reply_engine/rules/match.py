@@ -3,6 +3,7 @@
 Order: item rules, then account rules, then global ones; within a scope by priority (higher first), then
 exact, contains (longer keyword first), regex, any; then by id. The first one that hits and is neither cooling
 down nor used up nor outside its hours wins, so a rule that is held back leaves the message to the next one.
+Of several messages answered together a rule may hit the whole or any one of them; the order stays the same.
 
 A `Matcher` is built once for a snapshot of one organization's rules. Looking up a message costs a few
 microseconds per thousand keywords: exact keywords are in a dict, contained ones in lists by their first two
@@ -11,7 +12,7 @@ characters, and only regular expressions are tried one by one, and only those th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
@@ -45,6 +46,7 @@ class Outcome(StrEnum):
 
     WINS = "wins"
     DISABLED = "disabled"
+    INVALID = "invalid"
     OTHER_ORGANIZATION = "other organization"
     OTHER_SCOPE = "other scope"
     OTHER_ACCOUNT = "other account"
@@ -109,7 +111,12 @@ class _Entry:
 
 _Rank = tuple[int, int, int, str, str]
 _Hit = tuple[_Rank, _Entry, str]  # the last is the keyword as written; still unknown for REGEX
+_Found = tuple[_Hit, "_Message"]
 _by_rank = itemgetter(0)
+
+
+def _by_hit_rank(found: _Found) -> _Rank:
+    return found[0][0]
 
 
 @dataclass(slots=True)
@@ -184,18 +191,29 @@ class Matcher:
             if entry.rule.enabled:
                 self._index(entry)
 
+    def budget(self) -> Budget:
+        """Time for the regular expressions of one decision, for all calls of `decide` that belong to it."""
+        return self._patterns.budget()
+
     def decide(
         self,
         incoming: Incoming,
         counters: ChatCounters = _NO_COUNTERS,
         scopes: Collection[Scope] = ALL_SCOPES,
+        *,
+        singly: Sequence[str] = (),
+        budget: Budget | None = None,
     ) -> Decision:
-        """The rule that answers a message, among the rules of `scopes` (see `order.scopes_of`)."""
-        message = self._message(incoming, counters)
-        budget = self._patterns.budget()
+        """The rule that answers a message, among the rules of `scopes` (see `order.scopes_of`).
+
+        `singly` are the texts that `incoming.text` was merged from; a rule may hit any one of them, too.
+        """
+        texts = dict.fromkeys((incoming.text, *singly))
+        messages = [self._message(incoming, counters, text) for text in texts]
+        budget = budget or self._patterns.budget()
         timed_out: list[str] = []
         held_back = ""
-        for _rank, entry, written in self._candidates(message, scopes):
+        for (_rank, entry, written), message in self._candidates(messages, scopes):
             held = _held_back(entry, message)
             if held:
                 held_back = held_back or (
@@ -205,7 +223,7 @@ class Matcher:
             keyword: str | None = written
             if entry.rule.match is Match.REGEX:
                 keyword, cut = self._try_patterns(entry, message, budget)
-                if cut:
+                if cut and entry.rule.id not in timed_out:
                     timed_out.append(entry.rule.id)
             if keyword is not None:
                 return Decision(entry.rule, keyword, _why(entry.rule, keyword), tuple(timed_out))
@@ -219,13 +237,13 @@ class Matcher:
     ) -> list[Verdict]:
         """One verdict for every rule, in the order of the rules; the winner is the one `decide` finds."""
         decision = self.decide(incoming, counters, scopes)
-        message = self._message(incoming, counters)
+        message = self._message(incoming, counters, incoming.text)
         budget = self._patterns.budget()
         timed_out = set(decision.timed_out)
         return [self._verdict(entry, message, scopes, decision, budget, timed_out) for entry in self._entries]
 
-    def _message(self, incoming: Incoming, counters: ChatCounters) -> _Message:
-        head = incoming.text[: self._limits.match_text_length]
+    def _message(self, incoming: Incoming, counters: ChatCounters, text: str) -> _Message:
+        head = text[: self._limits.match_text_length]
         return _Message(
             incoming=incoming,
             text=normalize(head),
@@ -257,27 +275,30 @@ class Matcher:
         else:
             self._globals.setdefault(rule.organization_id, _Table()).add(entry)
 
-    def _candidates(self, message: _Message, scopes: Collection[Scope]) -> Iterator[_Hit]:
+    def _candidates(self, messages: Sequence[_Message], scopes: Collection[Scope]) -> Iterator[_Found]:
         """What may answer, scope by scope, so that an item's rule spares the work on the others."""
-        incoming, organization = message.incoming, message.incoming.organization_id
+        incoming = messages[0].incoming
         # ANY means "whatever the buyer sent"; nothing at all is nothing sent.
-        if not message.text and not incoming.has_image:
-            return
-        if Scope.ITEM in scopes and incoming.item_id is not None:
-            found: list[_Hit] = []
-            for account_id in (None, incoming.account_id):
-                table = self._items.get((organization, incoming.item_id, account_id))
-                if table:
-                    found += table.hits(message.text)
-            yield from sorted(found, key=_by_rank)
-        if Scope.ACCOUNT in scopes:
-            table = self._accounts.get((organization, incoming.account_id))
-            if table:
-                yield from table.hits(message.text)
-        if Scope.GLOBAL in scopes:
-            table = self._globals.get(organization)
-            if table:
-                yield from table.hits(message.text)
+        said = [message for message in messages if message.text or incoming.has_image]
+        for scope in ALL_SCOPES if said else ():
+            if scope in scopes:
+                tables = self._tables(scope, incoming)
+                found = [(hit, message) for t in tables for message in said for hit in t.hits(message.text)]
+                found.sort(key=_by_hit_rank)
+                yield from found
+
+    def _tables(self, scope: Scope, incoming: Incoming) -> list[_Table]:
+        """The rules of a scope that are for this message's place."""
+        organization, account = incoming.organization_id, incoming.account_id
+        tables: list[_Table | None]
+        if scope is Scope.ITEM:
+            item = incoming.item_id
+            tables = [self._items.get((organization, item, a)) for a in (None, account)] if item else []
+        elif scope is Scope.ACCOUNT:
+            tables = [self._accounts.get((organization, account))]
+        else:
+            tables = [self._globals.get(organization)]
+        return [table for table in tables if table]
 
     def _try_patterns(self, entry: _Entry, message: _Message, budget: Budget) -> tuple[str | None, bool]:
         """The first pattern that matches, and whether one before it ran out of time."""
@@ -402,6 +423,8 @@ def _misplaced(rule: Rule, incoming: Incoming, scopes: Collection[Scope]) -> tup
     """Why a rule is not for this message at all; None when it is."""
     if rule.organization_id != incoming.organization_id:
         return Outcome.OTHER_ORGANIZATION, "belongs to another organization"
+    if rule.problem:
+        return Outcome.INVALID, f"is stored but not valid: {rule.problem}"
     if not rule.enabled:
         return Outcome.DISABLED, "is switched off"
     if rule.scope not in scopes:

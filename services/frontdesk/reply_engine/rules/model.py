@@ -84,6 +84,7 @@ class Rule:
     max_per_chat: int | None = None  # None for no limit
     active_hours: tuple[str, ...] = ()  # `HH:MM-HH:MM` in the account's time zone; none means always
     updated_at_ms: int = 0
+    problem: str = ""  # why a stored rule can't be read; it is off, and shown so that it can be corrected
 
 
 @dataclass(frozen=True, slots=True)

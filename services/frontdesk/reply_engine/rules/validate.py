@@ -40,7 +40,7 @@ from frontdesk.reply_engine.rules.template import check_template, split_parts
 
 _E = TypeVar("_E", bound=StrEnum)
 
-RULE_FIELDS = frozenset(f.name for f in fields(Rule)) - {"reply"} | {"parts"}
+RULE_FIELDS = frozenset(f.name for f in fields(Rule)) - {"reply", "problem"} | {"parts"}
 DEFAULT_FIELDS = frozenset(f.name for f in fields(DefaultReply)) - {"reply"} | {"parts"}
 MAX_INT64 = 2**63 - 1
 

@@ -236,6 +236,36 @@ def test_decision_says_why() -> None:
     assert matcher.decide(said("包邮")).reason == "no rule matched"
 
 
+def test_several_messages_keep_the_order_of_rules() -> None:
+    """A rule may hit the whole or any one of several messages; the better rule wins, wherever it hits."""
+    whole = said("你好\n包邮\n多少钱")
+    singly = ["你好", "包邮", "多少钱"]
+    exact, anything = rule("exact", "包邮", match=Match.EXACT), rule("any", match=Match.ANY)
+    long = rule("contains", "包邮 多少钱".replace(" ", "\n"))
+
+    def first(*rules: Rule) -> str:
+        found = Matcher(rules).decide(whole, singly=singly).rule
+        return found.id if found else ""
+
+    assert first(exact, anything, long) == "exact"
+    assert first(anything, long) == "contains"
+    assert first(anything) == "any"
+    assert first(exact, replace(long, priority=1)) == "contains"
+    assert first(exact, account(anything)) == "any"
+    assert first(replace(exact, enabled=False), rule("regex", "^多少钱$", match=Match.REGEX)) == "regex"
+
+
+async def test_one_budget_for_all_steps_of_a_decision() -> None:
+    """A budget that an earlier step spent is not renewed for the next one."""
+    clock = ManualClock()
+    matcher = Matcher([rule("r", "x+", match=Match.REGEX)], patterns=Patterns(clock))
+    budget = matcher.budget()
+    assert matcher.decide(said("xx"), budget=budget).rule is not None
+    await clock.advance(1.0)
+    spent = matcher.decide(said("xx"), budget=budget)
+    assert (spent.rule, spent.timed_out) == (None, ("r",))
+
+
 def test_catastrophic_regex_is_cut_and_remembered() -> None:
     """A pattern that would run for years costs its share once, then nothing, and others still answer."""
     patterns = Patterns(SystemClock(), limits=Limits(regex_seconds=0.03))
