@@ -41,7 +41,7 @@ from support.processes import Fleet  # noqa: E402
 READ_HOPS = 3
 IN_FLIGHT = 64
 FETCH = 100
-BUYERS_IN_FLIGHT = 256
+BUYERS_IN_FLIGHT = 512
 PAYLOAD = b"x" * 300
 SETTLE_S = 60.0
 

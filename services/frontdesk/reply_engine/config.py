@@ -34,7 +34,12 @@ class ReplyEngineSettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSe
     )
     database_pool: int = Field(default=5, ge=1, le=100, description="Connections to the database.")
     inbound_batch: int = Field(default=100, ge=1, le=1000, description="Messages handled in one transaction.")
-    inbound_parallel: int = Field(default=2, ge=1, le=16, description="Batches handled at once.")
+    inbound_parallel: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="Batches handled at once; more than one pays where the database is far away.",
+    )
     reply_max_age_seconds: int = Field(
         default=1800, ge=60, description="A buyer's message older than this is left to a person."
     )

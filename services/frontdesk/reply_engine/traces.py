@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from opentelemetry import propagate, trace
 
+from frontdesk.kit.telemetry.ids import recording
 from frontdesk.reply_engine.model import Answer
 
 _tracer = trace.get_tracer("frontdesk.reply_engine")
@@ -24,8 +25,8 @@ def decision_trace(traceparent: str, answer: Answer) -> str:
 
 
 def _record(name: str, traceparent: str, attributes: dict[str, str]) -> str:
-    if not traceparent:
-        return ""
+    if not traceparent or not recording():
+        return traceparent
     parent = propagate.extract({"traceparent": traceparent})
     with _tracer.start_as_current_span(name, context=parent, attributes=attributes) as span:
         if not span.get_span_context().is_valid:

@@ -74,3 +74,8 @@ class IdTracerProvider(TracerProvider):
         attributes: Attributes = None,
     ) -> Tracer:
         return self._tracer
+
+
+def recording() -> bool:
+    """Whether spans go anywhere: without an SDK only their ids matter, which a trace keeps by itself."""
+    return not isinstance(trace.get_tracer_provider(), IdTracerProvider)

@@ -68,6 +68,7 @@ class GoofishSimulator:
         settings = self._settings
         self.hub = Hub(self.world, self.faults, self._clock)
         self.loads = Loads(self.world)
+        self.hub.spawn(self.hub.repush())
         tls = _tls(settings)
         self._sockets = await serve(
             self.hub.serve,

@@ -10,6 +10,7 @@ import random
 import re
 import secrets
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +18,7 @@ import orjson
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 
 from frontdesk.kit.clock import Clock
 from frontdesk.simulators.goofish import payloads
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 NEWEST = 9007199254740991
 MAX_PAGE = 100
 REORDER_S = 0.05
+REPUSH_ROUND_S = 0.1
+MAX_UNREAD = 4 * 1024 * 1024
 _UNB = re.compile(r"(?:^|;)\s*unb=(\d{1,20})", re.ASCII)
 _DIGITS = re.compile(r"\d{1,20}", re.ASCII)
 
@@ -67,6 +71,14 @@ class Hub:
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "try later\n")
         return None
 
+    async def repush(self) -> None:
+        """Go round over what clients did not acknowledge, for ever."""
+        while True:
+            await self.clock.sleep(REPUSH_ROUND_S)
+            now = self.clock.monotonic()
+            for session in list(self.sessions):
+                session.repush(now)
+
     async def serve(self, connection: ServerConnection) -> None:
         """Serve one socket to its end."""
         session = Session(connection, self)
@@ -91,7 +103,7 @@ class Session:
         self._asked_state = False
         self._batch: list[tuple[str, int]] = []
         self._batch_due = False
-        self._unacknowledged: dict[str, asyncio.TimerHandle] = {}
+        self._unacknowledged: dict[str, tuple[str, float]] = {}
         self.seller: Seller | None = None
 
     @property
@@ -252,8 +264,6 @@ class Session:
 
     def gone(self) -> None:
         """The socket ended."""
-        for timer in self._unacknowledged.values():
-            timer.cancel()
         self._unacknowledged.clear()
         if self.seller is not None and self.seller.listener is self:
             self.seller.listener = None
@@ -300,29 +310,38 @@ class Session:
         mid, frame = payloads.sync_frame(self._sid, items, self._hub.world.now_ms())
         self._hub.pushes += 1
         if faults.repush_ms:
-            self._repush_later(mid, frame, faults.repush_ms / 1000)
-        late = faults.reorder_pushes and self._hub.random.random() < faults.reorder_pushes
-        self._hub.spawn(self._send_quietly(frame, REORDER_S if late else 0.0))
-
-    def _repush_later(self, mid: str, frame: str, seconds: float) -> None:
-        """A push that nobody acknowledges comes again."""
-
-        def again() -> None:
-            self._hub.spawn(self._send_quietly(frame))
-            self._repush_later(mid, frame, seconds)
-
+            self._unacknowledged[mid] = (frame, self._hub.clock.monotonic() + faults.repush_ms / 1000)
         loop = asyncio.get_running_loop()
-        self._unacknowledged[mid] = loop.call_later(seconds, again)
+        if faults.reorder_pushes and self._hub.random.random() < faults.reorder_pushes:
+            loop.call_later(REORDER_S, self._write_now, frame)
+        else:
+            loop.call_soon(self._write_now, frame)  # behind the answer to a send that caused it
+
+    def repush(self, now: float) -> None:
+        """Say again what nobody acknowledged in time; `now` is monotonic seconds."""
+        seconds = self._faults().repush_ms / 1000
+        for mid, (frame, due) in list(self._unacknowledged.items()) if seconds else ():
+            if now >= due:
+                self._unacknowledged[mid] = (frame, now + seconds)
+                self._write_now(frame)
+
+    def _write_now(self, frame: str) -> None:
+        """Write without a task; a client that reads too slowly is cut off."""
+        connection = self._connection
+        if self._faults().half_open:
+            self._hub.spawn(self._send_quietly(frame))
+        elif connection.state is State.OPEN:
+            with suppress(OSError, RuntimeError):  # RuntimeError: uvloop's word for a closed transport
+                connection.protocol.send_text(frame.encode())
+                connection.send_data()
+            if connection.transport.get_write_buffer_size() > MAX_UNREAD:
+                connection.transport.abort()
 
     def _acknowledged(self, mid: object) -> None:
-        timer = self._unacknowledged.pop(str(mid), None)
-        if timer is not None:
+        if self._unacknowledged.pop(str(mid), None) is not None:
             self._hub.acks += 1
-            timer.cancel()
 
-    async def _send_quietly(self, frame: str, delay_s: float = 0.0) -> None:
-        if delay_s:
-            await asyncio.sleep(delay_s)
+    async def _send_quietly(self, frame: str) -> None:
         try:
             await self._write(frame)
         except ConnectionClosed:
