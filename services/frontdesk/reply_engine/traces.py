@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from opentelemetry import propagate, trace
 
+from frontdesk.kit.telemetry import names
 from frontdesk.kit.telemetry.ids import recording
 from frontdesk.reply_engine.model import Answer
 
-_tracer = trace.get_tracer("frontdesk.reply_engine")
+_tracer = trace.get_tracer(names.ENGINE_SCOPE)
 
 
 def intake_trace(traceparent: str) -> str:
     """Record that a message was taken in; returns the traceparent to keep with its chat."""
-    return _record("reply-engine take in", traceparent, {})
+    return _record(names.ENGINE_TAKE_IN, traceparent, {})
 
 
 def decision_trace(traceparent: str, answer: Answer) -> str:
     """Record a decision in the trace of the message it answers; returns the traceparent of its parts."""
-    return _record("reply-engine decide", traceparent, {"frontdesk.step": answer.step})
+    return _record(names.ENGINE_DECIDE, traceparent, {names.ENGINE_STEP: answer.step})
 
 
 def _record(name: str, traceparent: str, attributes: dict[str, str]) -> str:

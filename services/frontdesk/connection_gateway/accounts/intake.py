@@ -35,11 +35,12 @@ from frontdesk.kit.bus import Bus
 from frontdesk.kit.bus.connection import Outgoing
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.errors import FrontdeskError, ResourceExhausted
+from frontdesk.kit.telemetry import names
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-_tracer = trace.get_tracer("frontdesk.connection_gateway")
+_tracer = trace.get_tracer(names.GATEWAY_SCOPE)
 
 _STATUSES = {
     OrderStatus.UNKNOWN: inbound_pb2.ORDER_STATUS_UNSPECIFIED,
@@ -168,7 +169,7 @@ class Intake:
     ) -> None:
         worth = [event for event in said if isinstance(event, ChatMessage | OrderUpdate) and _named(event)]
         if worth:
-            with _tracer.start_as_current_span("gateway take in"):
+            with _tracer.start_as_current_span(names.GATEWAY_TAKE_IN):
                 await self.store(worth)
         if push.resync or any(_hints(event) for event in said):
             self._told()

@@ -35,9 +35,10 @@ from frontdesk.kit import subjects
 from frontdesk.kit.bus import Bus, Delivery, Later, Release
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.errors import AlreadyExists, Poison
+from frontdesk.kit.telemetry import names
 
 log = logging.getLogger(__name__)
-_tracer = trace.get_tracer("frontdesk.connection_gateway")
+_tracer = trace.get_tracer(names.GATEWAY_SCOPE)
 
 MAX_WRITES = 3
 SETTLE_S = 5.0
@@ -90,7 +91,7 @@ class Speaker:
         for delivery in deliveries:
             outbound = parse(delivery.data)
             parent = propagate.extract(_lower(delivery.headers))
-            with _tracer.start_as_current_span("gateway send", context=parent):
+            with _tracer.start_as_current_span(names.GATEWAY_SEND, context=parent):
                 await self._bring(outbound)
 
     async def _bring(self, outbound: Outbound) -> None:
@@ -266,9 +267,9 @@ def _overtaken(session: Session, outbound: Outbound) -> str:
 
 
 async def _write(connection: PlatformConnection, outbound: Outbound) -> SendResult:
-    with _tracer.start_as_current_span("gateway write") as span:
+    with _tracer.start_as_current_span(names.GATEWAY_WRITE) as span:
         result = await _say(connection, outbound)
-        span.set_attribute("frontdesk.outcome", result.state)
+        span.set_attribute(names.GATEWAY_OUTCOME, result.state)
         return result
 
 

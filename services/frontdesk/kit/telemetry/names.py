@@ -7,6 +7,17 @@ or a token.
 
 from __future__ import annotations
 
+# The way of a message, span by span; ARCHITECTURE.md tells what happens in each.
+GATEWAY_SCOPE = "frontdesk.connection_gateway"
+GATEWAY_TAKE_IN = "gateway take in"
+GATEWAY_SEND = "gateway send"
+GATEWAY_WRITE = "gateway write"
+GATEWAY_OUTCOME = "frontdesk.outcome"
+ENGINE_SCOPE = "frontdesk.reply_engine"
+ENGINE_TAKE_IN = "reply-engine take in"
+ENGINE_DECIDE = "reply-engine decide"
+ENGINE_STEP = "frontdesk.step"
+
 HTTP_SCOPE = "frontdesk.kit.http"
 
 HTTP_SERVER_DURATION = "http.server.request.duration"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import logging
 import random
 import re
@@ -23,7 +21,8 @@ from websockets.protocol import State
 from frontdesk.kit.clock import Clock
 from frontdesk.simulators.goofish import payloads
 from frontdesk.simulators.goofish.faults import FaultBook, Faults
-from frontdesk.simulators.goofish.state import Chat, Image, Message, Seller, World
+from frontdesk.simulators.goofish.requests import Refused, bare, broken, content_of, refusal, title, within
+from frontdesk.simulators.goofish.state import Chat, Message, Seller, World
 
 log = logging.getLogger(__name__)
 
@@ -34,15 +33,6 @@ REPUSH_ROUND_S = 0.1
 MAX_UNREAD = 4 * 1024 * 1024
 _UNB = re.compile(r"(?:^|;)\s*unb=(\d{1,20})", re.ASCII)
 _DIGITS = re.compile(r"\d{1,20}", re.ASCII)
-
-
-class Refused(Exception):
-    """A request that is answered with another code than 200."""
-
-    def __init__(self, code: int, body: dict[str, Any]) -> None:
-        super().__init__(str(code))
-        self.code = code
-        self.body = body
 
 
 class Hub:
@@ -204,7 +194,7 @@ class Session:
         hub, mid = self._hub, headers.get("mid")
         token, device_id = str(headers.get("token", "")), str(headers.get("did", ""))
         seller = next((s for s in hub.world.sellers.values() if token in s.tokens), None)
-        reason = _refusal(seller, token, device_id, hub.world.now_ms())
+        reason = refusal(seller, token, device_id, hub.world.now_ms())
         if seller is not None and not reason:
             reason = hub.faults.of(seller.user_id).reg_reject
         if seller is None or reason:
@@ -290,7 +280,7 @@ class Session:
     def _send_item(self, item: tuple[str, int], faults: Faults) -> None:
         if faults.malformed_frames:
             faults.malformed_frames -= 1
-            self._hub.spawn(self._send_quietly(_broken(faults.malformed_frames)))
+            self._hub.spawn(self._send_quietly(broken(faults.malformed_frames)))
         if faults.batch_pushes <= 1:
             self._send_items([item], faults)
             return
@@ -380,7 +370,7 @@ class Session:
         seller, wanted, receivers = self._own(), body[0], body[1]["actualReceivers"]
         self._hub.sends += 1
         chat = self._chat(wanted["cid"])
-        if {_bare(r) for r in receivers} != {seller.user_id, chat.buyer_id}:
+        if {bare(r) for r in receivers} != {seller.user_id, chat.buyer_id}:
             raise Refused(500, {"reason": "system is error"})
         faults = self._faults()
         if faults.temporary_send_errors:
@@ -388,7 +378,7 @@ class Session:
             raise Refused(500, {"reason": "system is error", "moreInfo": "闲鱼走神了，您稍后再试～"})
         if faults.reject_sends:
             return {"reason": "forbidden", "moreInfo": faults.reject_sends}
-        text, image = _content(wanted["content"])
+        text, image = content_of(wanted["content"])
         message = self._hub.world.seller_says(
             seller, chat, text, image=image, hand=False, uid=str(wanted.get("uuid", ""))
         )
@@ -398,7 +388,7 @@ class Session:
         return {"messageId": message.message_id, "createAt": message.created_at_ms}
 
     def _create_chat(self, body: Any) -> dict[str, Any]:
-        seller, pair = self._own(), (_bare(body[0]["pairFirst"]), _bare(body[0]["pairSecond"]))
+        seller, pair = self._own(), (bare(body[0]["pairFirst"]), bare(body[0]["pairSecond"]))
         if seller.user_id not in pair:
             raise Refused(400, {"reason": "not a member"})
         buyer = pair[0] if pair[1] == seller.user_id else pair[1]
@@ -410,8 +400,8 @@ class Session:
     def _history(self, body: Any) -> dict[str, Any]:
         chat, cursor, limit = (
             self._chat(body[0]),
-            _within(body[2], NEWEST),
-            max(_within(body[3], MAX_PAGE), 1),
+            within(body[2], NEWEST),
+            max(within(body[3], MAX_PAGE), 1),
         )
         older = [m for m in reversed(chat.messages) if m.created_at_ms < cursor]
         page = older[:limit]
@@ -424,14 +414,14 @@ class Session:
         }
 
     def _conversations(self, body: Any) -> dict[str, Any]:
-        seller, cursor, limit = self._own(), _within(body[0], NEWEST), max(_within(body[1], MAX_PAGE), 1)
+        seller, cursor, limit = self._own(), within(body[0], NEWEST), max(within(body[1], MAX_PAGE), 1)
         chats = sorted(seller.chats.values(), key=lambda c: c.modified_at_ms, reverse=True)
         older = [c for c in chats if c.messages and c.modified_at_ms < cursor]
         page = older[:limit]
         return {
             "hasMore": int(len(older) > limit),
             "nextCursor": page[-1].modified_at_ms if page else cursor,
-            "userConvs": [payloads.conversation_entry(c, _title(seller, c)) for c in page],
+            "userConvs": [payloads.conversation_entry(c, title(seller, c)) for c in page],
         }
 
     def _read_messages(self, body: Any) -> dict[str, Any]:
@@ -445,7 +435,7 @@ class Session:
         return {}
 
     def _chat(self, cid: object) -> Chat:
-        chat = self._own().chats.get(_bare(cid))
+        chat = self._own().chats.get(bare(cid))
         if chat is None:
             raise Refused(400, {"reason": "no such conversation"})
         return chat
@@ -461,55 +451,3 @@ _METHODS: dict[str, Callable[[Session, Any], dict[str, Any] | None]] = {
     "/r/MessageStatus/read": Session._read_messages,
     "/r/Conversation/clearRedPoint": Session._clear,
 }
-
-
-def _refusal(seller: Seller | None, token: str, device_id: str, now_ms: int) -> str:
-    """Why a `/reg` is refused, empty when it is not (A7)."""
-    if seller is None:
-        return "invalid token"
-    bound, until_ms = seller.tokens[token]
-    if until_ms <= now_ms or not seller.logged_in:
-        return "token invalid"
-    if bound != device_id:
-        return "device id or appkey is not equal"
-    return ""
-
-
-def _content(content: dict[str, Any]) -> tuple[str, Image | None]:
-    """Text and image of a send (A16); raises Refused."""
-    try:
-        inner = orjson.loads(base64.b64decode(content["custom"]["data"]))
-        if inner["contentType"] == payloads.IMAGE:
-            pic = inner["image"]["pics"][0]
-            return "", Image(str(pic["url"]), int(pic.get("width", 0)), int(pic.get("height", 0)))
-        return str(inner["text"]["text"]), None
-    except (binascii.Error, orjson.JSONDecodeError) as error:
-        raise Refused(400, {"reason": "bad content"}) from error
-
-
-def _title(seller: Seller, chat: Chat) -> str:
-    item = seller.items.get(chat.item_id)
-    return item.title if item else ""
-
-
-def _within(value: Any, most: int) -> int:
-    """A whole number from 0 to `most`; a client's may be beyond what an answer can hold."""
-    return min(max(int(value), 0), most)
-
-
-def _bare(value: object) -> str:
-    return str(value).partition("@")[0]
-
-
-_BROKEN = (
-    "{",
-    '{"lwp":"/s/sync"}',
-    '{"lwp":"/s/sync","headers":{"mid":"1 0"},"body":{"syncPushPackage":{"data":[{"data":"!!!"}]}}}',
-    '{"lwp":"/s/sync","headers":{"mid":"2 0"},"body":{"syncPushPackage":{"data":[7,{"data":{"1":[[]]}}]}}}',
-    '{"headers":{"mid":5},"code":"x"}',
-    '{"lwp":"/s/sync","headers":{"mid":"3 0"},"body":[1,2,3]}',
-)
-
-
-def _broken(number: int) -> str:
-    return _BROKEN[number % len(_BROKEN)]
