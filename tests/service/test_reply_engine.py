@@ -236,3 +236,22 @@ async def test_two_engines_answer_once(nats_server: NatsServer, postgres: str) -
         assert heard == sorted(questions)
     finally:
         await bench.stop()
+
+
+async def test_a_flood_is_throttled(bench: EngineBench) -> None:
+    """RE-27: over the limit of answers a chat and minute a person is called, other chats go on."""
+    calls = Calls(bench)
+    await calls.settings(debounce_ms=0, replies_per_minute=2)
+    await calls.rule("价", says="一口价")
+    for number in range(2):
+        await bench.hear(f"什么价 {number}")
+        await until(lambda count=number + 1: len(bench.said) == count)  # type: ignore[misc]
+    await bench.hear("什么价 3")
+
+    async def throttled() -> bool:
+        return (await calls.chat()).waiting_reason == "throttled"
+
+    await until_async(throttled)
+    await bench.hear("什么价", chat="chat2")
+    await until(lambda: len(bench.said) == 3)
+    assert bench.said[2].chat_id == "chat2"
