@@ -346,3 +346,38 @@ async def test_a_replica_holds_so_many_accounts(nats_server: NatsServer, tmp_pat
     await shop.answered(first, 1)
     assert second.listener is None
     await shop.stop()
+
+
+async def test_a_short_lived_token_is_no_storm(shop: Shop) -> None:
+    """A token that lives shorter than the margin is used until its last tenth, and renewed once."""
+    shop.simulator.faults.set(None, {"token_life_ms": 60_000})
+    seller, _ = await shop.open()
+    await shop.rule()
+    shop.ask(seller, "price?")
+    await shop.answered(seller, 1)
+    await asyncio.sleep(2.5)  # two rounds of the monitor
+    assert shop.simulator.hub.calls["mtop.taobao.idlemessage.pc.login.token"] == 1
+    assert seller.registrations == 1
+
+
+async def test_a_token_that_runs_out_is_renewed(shop: Shop) -> None:
+    """Before its end a new token is fetched and the connection made anew with it; nothing is lost."""
+    shop.simulator.faults.set(None, {"token_life_ms": 2_000})
+    seller, _ = await shop.open()
+    shop.simulator.faults.clear()
+    await shop.rule()
+    await until(lambda: seller.registrations == 2, timeout=15)
+    shop.ask(seller, "price?")
+    await shop.answered(seller, 1)
+    assert shop.simulator.hub.calls["mtop.taobao.idlemessage.pc.login.token"] == 2
+
+
+async def test_a_login_that_ran_out_between_calls(shop: Shop) -> None:
+    """A question over HTTP renews the login once and is asked again; the connection stays."""
+    seller, account = await shop.open()
+    item = shop.simulator.world.add_item(seller, "a lamp", "12.00")
+    seller.logged_in = False
+    request = platform_pb.GetItemRequest(account_id=account.account_id, item_id=item.item_id)
+    assert (await shop.platform.GetItem(request, timeout=10)).title == "a lamp"
+    assert shop.simulator.hub.calls["hasLogin.do"] == 1
+    assert seller.registrations == 1

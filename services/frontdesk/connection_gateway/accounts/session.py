@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 STABLE_S = 60.0
 _CLOSE_S = 1.0
 _DUTY_AGAIN_S = 30.0
+_RENEW_AGAIN_MS = 60_000
 _LEASE_LOOK_S = 0.25
 _DEAF_MS = 15_000
 
@@ -59,10 +60,10 @@ class Session:
         "_on_duty",
         "_read_back_at",
         "_registered_at_ms",
+        "_renew_at_ms",
         "_retry",
         "_shared",
         "_task",
-        "_token_expires_at_ms",
         "_told",
         "_usable",
         "account",
@@ -99,7 +100,7 @@ class Session:
         self._registered_at_ms = 0
         self._connected_at = 0.0
         self._read_back_at = 0.0
-        self._token_expires_at_ms = 0
+        self._renew_at_ms = 0.0
         self._told = False
         self.waiting = 0
 
@@ -216,22 +217,32 @@ class Session:
     async def call(self, work: Callable[[PlatformHttp], Awaitable[T]]) -> T:
         """Ask the platform over HTTP for this account; raises PlatformError.
 
-        Risk control stops the account, a login that is gone makes it connect anew. A stopped account asks
-        nothing: FailedPrecondition.
+        A login that ran out is renewed and the question asked once more. Risk control and a login that is
+        gone stop the account. A stopped account asks nothing: FailedPrecondition.
         """
         if self.account.state in (State.FAILED, State.CLOSED):
             raise FailedPrecondition(f"the account is {self.account.state}; start it first")
         credentials = self._credentials or await self._load_credentials()
         try:
-            return await work(self._shared.platform.http(credentials))
+            return await self._with_login(self._shared.platform.http(credentials), work)
         except PlatformError as error:
-            if error.kind is ErrorKind.RISK_CONTROL:
+            if error.kind in (ErrorKind.RISK_CONTROL, ErrorKind.AUTHENTICATION):
                 self._stop_for(refused(error))
-            elif error.kind is ErrorKind.AUTHENTICATION:
-                self.reconnect("the login is no longer taken")
             raise
         finally:
             await self._keep_cookies(credentials)
+
+    async def _with_login(self, http: PlatformHttp, work: Callable[[PlatformHttp], Awaitable[T]]) -> T:
+        """Do `work`; once more when the login had run out and could be renewed."""
+        try:
+            return await work(http)
+        except PlatformError as error:
+            if error.kind is not ErrorKind.AUTHENTICATION:
+                raise
+            if not await http.renew_login():
+                self.fail("the login is gone: log in at the platform and paste new cookies", "login_gone")
+                raise
+        return await work(http)
 
     # Duties that the monitor calls for.
 
@@ -272,8 +283,7 @@ class Session:
             self.reconnect("messages were not pushed")
 
     def _token_due(self, now_ms: int) -> bool:
-        left_ms = self._token_expires_at_ms - now_ms
-        return left_ms < self._shared.limits.token_margin * 1000
+        return now_ms >= self._renew_at_ms
 
     async def _renew_token(self) -> None:
         """A new token before the old one ends; the platform pushes to it only on a new connection."""
@@ -287,7 +297,7 @@ class Session:
                 self._stop_for(refused(error))
             else:
                 log.warning("account %s has no new token: %s", self.account.account_id, error)
-                self._token_expires_at_ms += 60_000
+                self._renew_at_ms = self._shared.clock.now_ms() + _RENEW_AGAIN_MS
             return
         self.reconnect("a new token")
 
@@ -374,7 +384,8 @@ class Session:
         shared, account = self._shared, self.account
         login = await shared.store.login(account.account_id)
         credentials = self._credentials = shared.platform.credentials(login.cookies)
-        token, self._token_expires_at_ms = login.token, login.token_expires_at_ms
+        token = login.token
+        self._plan_renewal(login.token_expires_at_ms)
         if not token or self._token_due(shared.clock.now_ms()):
             token = await self._new_token(credentials)
         self._registered_at_ms = shared.clock.now_ms()
@@ -395,22 +406,20 @@ class Session:
 
     async def _new_token(self, credentials: Credentials) -> str:
         """A new access token, stored. A login that is gone is renewed once before it counts as refused."""
-        http = self._shared.platform.http(credentials)
+        http, device_id = self._shared.platform.http(credentials), self.account.device_id
         try:
-            try:
-                token = await http.token(self.account.device_id)
-            except PlatformError as error:
-                if error.kind is not ErrorKind.AUTHENTICATION:
-                    raise
-                if not await http.renew_login():
-                    self.fail("the login is gone: log in at the platform and paste new cookies", "login_gone")
-                    raise
-                token = await http.token(self.account.device_id)
+            token = await self._with_login(http, lambda http: http.token(device_id))
         finally:
             await self._keep_cookies(credentials)
         await self._shared.store.save_token(self.account.account_id, token.token, token.expires_at_ms)
-        self._token_expires_at_ms = token.expires_at_ms
+        self._plan_renewal(token.expires_at_ms)
         return token.token
+
+    def _plan_renewal(self, expires_at_ms: int) -> None:
+        """Renew the token `token_margin` before its end; one that lives shorter, in its last tenth."""
+        now = self._shared.clock.now_ms()
+        margin_ms = self._shared.limits.token_margin * 1000
+        self._renew_at_ms = expires_at_ms - min(margin_ms, max(expires_at_ms - now, 0) / 10)
 
     async def _load_credentials(self) -> Credentials:
         login = await self._shared.store.login(self.account.account_id)

@@ -206,7 +206,9 @@ class Supervisor:
         account.replica, account.epoch = self._replica, shard.epoch
         session = shard.accounts.setdefault(account.account_id, Session(account, self._shared))
         await self._shared.sessions.take_account(account.account_id, self._replica, shard.epoch)
-        if account.enabled and account.state is not State.FAILED:
+        if not account.enabled:
+            await session.close(State.CLOSED, "stopped on purpose", "stopped")
+        elif account.state is not State.FAILED:
             self.start(session)
         return session
 
