@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 import grpc.aio
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from frontdesk.api.accounts.v1 import account_service_pb2 as pb
 from frontdesk.api.accounts.v1.account_service_pb2_grpc import AccountServiceStub
 from frontdesk.api.events.v1.event_pb2 import SessionState
 from frontdesk.cli.client import DATA, Address, Data, Target, Token, call, console
-from frontdesk.kit.clock import iso
 
 app = typer.Typer(no_args_is_help=True, help="Marketplace accounts.")
 
@@ -64,11 +64,18 @@ def list_accounts(data: Data = DATA, address: Address = "", token: Token = "") -
             if not page:
                 return found
 
-    table = Table("account", "name", "state", "since", "why")
+    # An id is there to be copied: whatever else is cut, it is not.
+    table = Table(Column("account", no_wrap=True), "name", "state", Column("since", no_wrap=True), "why")
     for account in call(Target(data, address, token), work):
         session = account.session
-        since = iso(session.since_ms) if session.since_ms else ""
-        table.add_row(account.account_id, account.name, _state(account), since, session.reason)
+        since = time.strftime("%m-%d %H:%M:%S", time.localtime(session.since_ms / 1000))
+        table.add_row(
+            account.account_id,
+            account.name,
+            _state(account),
+            since if session.since_ms else "",
+            session.reason,
+        )
     console.print(table)
 
 
