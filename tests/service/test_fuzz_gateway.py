@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,13 @@ async def test_frames_of_the_platform(shop: Shop) -> None:
     items += [base64.b64encode(raw).decode() for raw in each(st.binary(max_size=40), 30)]
     frames = [payloads.sync_frame("s", [(item, 40000)], 1)[1] for item in items]
     frames += each(st.text(max_size=40), 30)
+    endless = shop.simulator.world.chat(seller, "anna")
+    message = shop.simulator.world.buyer_says(seller, endless, "hello")
+    for field, value in (("message_id", "9" * 5000), ("chat_id", "8" * 5000)):
+        wrong = dataclasses.replace(message, **{field: value})  # type: ignore[arg-type]
+        chat = dataclasses.replace(endless, chat_id=wrong.chat_id)
+        item = payloads.encode(payloads.push_payload(wrong, chat), plain=False)
+        frames.append(payloads.sync_frame("s", [(item, 40000)], 1)[1])
     for frame in frames:
         await session._send_quietly(frame)
     shop.ask(seller, "price?")

@@ -11,7 +11,7 @@ from frontdesk.api.events.v1.dead_pb2 import DeadLetter
 from frontdesk.kit import subjects
 from frontdesk.kit.bus import Bus, BusSettings, Consumer, ConsumerSpec, Delivery, Release, Timers
 from frontdesk.kit.clock import SystemClock
-from frontdesk.kit.errors import Poison, Unavailable
+from frontdesk.kit.errors import InvalidArgument, Poison, Unavailable
 from frontdesk.kit.nats_server import NatsServer
 
 SPEC = ConsumerSpec(subjects.INBOUND, "test-engine", ("inbound.>",), ack_wait=1.5)
@@ -247,3 +247,12 @@ async def test_timers_fire_are_replaced_and_cancelled(bus: Bus) -> None:
         await until(lambda: len(fired) == 2, 8)
     assert fired["a/1"] - start >= 300
     assert fired["a/2"] - start >= 1500
+
+
+async def test_an_endless_subject_is_refused(nats_server: NatsServer) -> None:
+    """A subject that the server would end the connection over never reaches it; its neighbour does."""
+    bus = await Bus.connect(BusSettings(nats_server.url))
+    with pytest.raises(InvalidArgument):
+        await bus.publish("event.message." + "x" * 5000, b"")
+    assert await bus.publish("event.message.x", b"") > 0
+    await bus.close()

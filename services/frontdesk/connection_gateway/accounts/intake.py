@@ -52,6 +52,7 @@ _STATUSES = {
     OrderStatus.REFUND_REQUESTED: inbound_pb2.ORDER_STATUS_REFUNDING,
     OrderStatus.REFUNDED: inbound_pb2.ORDER_STATUS_REFUNDED,
 }
+MAX_ID = 128
 SEEN_LIMIT = 10_000
 SEEN_MS = 300_000
 _CHATS = 1_000
@@ -189,12 +190,20 @@ class Intake:
 
         What is dated before `history_before_ms` is stored only, never answered.
         """
+        events = [event for event in events if self._fits(event)]
         others = [e for e in events if not (isinstance(e, ChatMessage) and e.own)]
         await self._publish([self._inbound(e, history_before_ms) for e in others])
         for event in events:
             if isinstance(event, ChatMessage) and event.own and not await self.is_ours(event):
                 self._typed_by_hand(event)
                 await self._publish([self._inbound(event, history_before_ms)])
+
+    def _fits(self, event: ChatMessage | OrderUpdate) -> bool:
+        """Whether its ids can be ids. What can't be stored anywhere must not stop what can."""
+        if max(len(event.chat_id), len(event.message_id)) <= MAX_ID and event.chat_id:
+            return True
+        log.warning("account %s: a message with impossible ids is left out", self._account.account_id)
+        return False
 
     async def is_ours(self, message: ChatMessage) -> bool:
         """Whether an own message is one of our sends; what the seller typed is not."""

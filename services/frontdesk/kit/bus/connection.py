@@ -24,12 +24,13 @@ from opentelemetry import propagate
 
 from frontdesk.kit.bus.topology import ensure_streams
 from frontdesk.kit.config import NatsSettings
-from frontdesk.kit.errors import FrontdeskError, ResourceExhausted, Unavailable
+from frontdesk.kit.errors import FrontdeskError, InvalidArgument, ResourceExhausted, Unavailable
 from frontdesk.kit.wire import Mailbox, Wire, nobody_answered
 
 log = logging.getLogger(__name__)
 
 MSG_ID = "Nats-Msg-Id"
+MOST_SUBJECT = 1024
 # What the server says when a stream is full: of bytes or messages, of a subject's messages.
 _FULL = frozenset({10047, 10077})
 TRACEPARENT = "traceparent"
@@ -215,6 +216,10 @@ class Bus:
         address = self._acks.open(receive)
         sent = _Sent(message.subject, address, answer)
         size = len(block) + len(message.payload)
+        if len(message.subject) > MOST_SUBJECT:
+            # The server ends the connection over a control line that is too long.
+            sent.error = InvalidArgument("subject", f"at most {MOST_SUBJECT} characters")
+            return sent
         if size > self.nc.max_payload:
             sent.error = ResourceExhausted(
                 f"a message of {size} bytes is over the limit of {self.nc.max_payload}"
