@@ -7,6 +7,7 @@ import base64
 from pathlib import Path
 
 import aiohttp
+import msgpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -140,6 +141,19 @@ async def test_missed_message_is_in_list_and_history_only() -> None:
             assert found["messageId"] == said["message_id"]
             assert "anyone?" in base64.b64decode(found["content"]["custom"]["data"]).decode()
             assert client.texts() == []
+
+
+async def test_the_ready_signal_tells_of_unread_chats() -> None:
+    """After a login, /s/vulcan carries a notice without words for each chat with something unread."""
+    async with market() as shop:
+        seller = shop.world.add_seller()
+        said = await shop.control("/say", {"account": seller.user_id, "buyer": "anna", "text": "anyone?"})
+        async with shop.login(seller) as client:
+            ready = next(frame for frame in client.pushed if frame["lwp"] == "/s/vulcan")
+            (item,) = ready["body"]["syncPushPackage"]["data"]
+            notice = msgpack.unpackb(base64.b64decode(item["data"]), strict_map_key=False)
+            assert notice[1] == f"{said['chat_id']}@goofish"
+            assert (notice[2], notice[3]) == (1, said["message_id"])
 
 
 async def test_history_has_pages() -> None:

@@ -133,6 +133,12 @@ def reminder_payload(chat: Chat, at_ms: int) -> dict[Any, Any]:
     }
 
 
+def notice_payload(chat: Chat) -> dict[Any, Any]:
+    """The decoded payload that says only that a chat has something new (A15)."""
+    newest = chat.messages[-1]
+    return {1: f"{chat.chat_id}@goofish", 2: 1, 3: newest.message_id, 4: str(newest.created_at_ms)}
+
+
 def encode(payload: dict[Any, Any], *, plain: bool) -> str:
     """A payload as the text of a data item: base64 of old-spec MessagePack, or of JSON (A12)."""
     if plain:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 NEWEST = 9007199254740991
 MAX_PAGE = 100
+MAX_NOTICES = 32
 REORDER_S = 0.05
 REPUSH_ROUND_S = 0.1
 MAX_UNREAD = 4 * 1024 * 1024
@@ -220,7 +221,12 @@ class Session:
             "timestamp": now,
         }
         await self._reply(mid, None, extra=extra)
-        _, frame = payloads.sync_frame(self._sid, [], now, "/s/vulcan")
+        unread = [chat for chat in seller.chats.values() if chat.unread and chat.messages]
+        notices = [
+            (payloads.encode(payloads.notice_payload(chat), plain=False), 40000)
+            for chat in unread[-MAX_NOTICES:]
+        ]
+        _, frame = payloads.sync_frame(self._sid, notices, now, "/s/vulcan")
         await self._write(frame)
         self._ready = True
         seller.listener = self
