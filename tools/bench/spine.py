@@ -1,6 +1,6 @@
 """The main job, measured: a buyer asks on a socket and has the answer on the socket.
 
-    python tools/bench/spine.py [--accounts 500] [--messages 6000] [--memory-accounts 2000]
+    python tools/bench/spine.py [--accounts 500] [--messages 8000] [--memory-accounts 2000]
 
 nats-server, the simulator, one gateway and one engine are four processes on loopback, SQLite under both
 services, a keyword rule, debounce 0. Four measurements in one run:
@@ -41,7 +41,7 @@ from support.processes import Fleet  # noqa: E402
 READ_HOPS = 3
 IN_FLIGHT = 64
 FETCH = 100
-BUYERS_IN_FLIGHT = 512
+BUYERS_IN_FLIGHT = 384
 PAYLOAD = b"x" * 300
 SETTLE_S = 60.0
 
@@ -157,7 +157,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--accounts", type=int, default=500)
-    parser.add_argument("--messages", type=int, default=6000)
+    parser.add_argument("--messages", type=int, default=8000)
     parser.add_argument("--memory-accounts", type=int, default=2000, help="0 leaves memory out")
     uvloop.run(run(parser.parse_args()))
 

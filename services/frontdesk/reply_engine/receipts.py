@@ -30,6 +30,28 @@ STATES = {
     event_pb2.SEND_STATE_FAILED: SendState.FAILED,
     event_pb2.SEND_STATE_DROPPED: SendState.DROPPED,
 }
+_REPORT = (
+    update(outgoing)
+    .where(outgoing.c.outgoing_id == bindparam("id_"))
+    .values(
+        state=bindparam("new_state"),
+        reason=bindparam("new_reason"),
+        message_id=bindparam("new_message_id"),
+        updated_at_ms=bindparam("new_updated"),
+    )
+)
+_NEEDED = (
+    outgoing.c.outgoing_id,
+    outgoing.c.decision_id,
+    outgoing.c.organization_id,
+    outgoing.c.account_id,
+    outgoing.c.chat_id,
+    outgoing.c.chat_key,
+    outgoing.c.origin,
+    outgoing.c.text,
+    outgoing.c.image,
+    outgoing.c.state,
+)
 UNDELIVERED = frozenset({SendState.REJECTED, SendState.FAILED})
 
 
@@ -61,7 +83,7 @@ async def store_reports(connection: AsyncConnection, events: Sequence[Event], no
         if before is None or STATES.get(before.state) not in SETTLED:
             latest[event.reply.outgoing_id] = event.reply
     rows = await connection.execute(
-        select(outgoing)
+        select(*_NEEDED)
         .where(outgoing.c.outgoing_id.in_(sorted(latest)))
         .order_by(outgoing.c.outgoing_id)
         .with_for_update()
@@ -90,14 +112,7 @@ async def store_reports(connection: AsyncConnection, events: Sequence[Event], no
             receipts.delivery_decisions.add(row.decision_id)
     if changes:
         await connection.execute(
-            update(outgoing)
-            .where(outgoing.c.outgoing_id == bindparam("id_"))
-            .values(
-                state=bindparam("new_state"),
-                reason=bindparam("new_reason"),
-                message_id=bindparam("new_message_id"),
-                updated_at_ms=bindparam("new_updated"),
-            ),
+            _REPORT,
             changes,
         )
     if history:

@@ -1,14 +1,17 @@
 """Statements that SQLite and PostgreSQL write differently, and the locks of a chat.
 
+Statements are made once and kept: to build one costs more than to run it for a row.
+
 Chats are always locked in the order of their keys, so two transactions never wait for each other in a ring.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Insert, Row, Table, bindparam, select, update
+from sqlalchemy import Insert, Row, Table, Update, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,7 +22,12 @@ ChatRow = Row[tuple[Any, ...]]
 
 def insert_ignoring(connection: AsyncConnection, table: Table) -> Insert:
     """INSERT … ON CONFLICT DO NOTHING."""
-    if connection.dialect.name == "sqlite":
+    return _insert_ignoring(connection.dialect.name, table)
+
+
+@lru_cache(64)
+def _insert_ignoring(dialect: str, table: Table) -> Insert:
+    if dialect == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing()
     return postgresql.insert(table).on_conflict_do_nothing()
 
@@ -32,7 +40,14 @@ def upsert(
     add: Collection[str] = (),
 ) -> Insert:
     """INSERT … ON CONFLICT (keys) DO UPDATE: `replace` columns take the new value, `add` columns add it."""
-    statement: Any = sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+    return _upsert(connection.dialect.name, table, tuple(keys), tuple(replace), tuple(add))
+
+
+@lru_cache(64)
+def _upsert(
+    dialect: str, table: Table, keys: tuple[str, ...], replace: tuple[str, ...], add: tuple[str, ...]
+) -> Insert:
+    statement: Any = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
     changed = {name: statement.excluded[name] for name in replace}
     changed |= {name: table.c[name] + statement.excluded[name] for name in add}
     result: Insert = statement.on_conflict_do_update(index_elements=list(keys), set_=changed)
@@ -51,12 +66,15 @@ async def update_chats(connection: AsyncConnection, changes: Sequence[Mapping[st
     """Write back changed chats; every mapping has `chat_key` and the same other columns."""
     if not changes:
         return
-    columns = [name for name in changes[0] if name != "chat_key"]
-    statement = (
+    columns = tuple(name for name in changes[0] if name != "chat_key")
+    values = [{"key_": c["chat_key"], **{f"new_{n}": c[n] for n in columns}} for c in changes]
+    await connection.execute(_update_chats(columns), values)
+
+
+@lru_cache(16)
+def _update_chats(columns: tuple[str, ...]) -> Update:
+    return (
         update(chats)
         .where(chats.c.chat_key == bindparam("key_"))
         .values({name: bindparam(f"new_{name}") for name in columns})
-    )
-    await connection.execute(
-        statement, [{"key_": c["chat_key"], **{f"new_{n}": c[n] for n in columns}} for c in changes]
     )

@@ -25,6 +25,12 @@ from frontdesk.kit.errors import AlreadyExists, FrontdeskError
 SKEW_MS = 2_000
 _BINDABLE = (SendState.SENDING, SendState.UNCONFIRMED, SendState.FAILED)
 _CHANGED = ("state", "platform_message_id", "platform_created_at_ms", "attempts", "reason", "updated_at_ms")
+# Made once: to build a statement costs more than to run it for a row.
+_SETTLE = (
+    update(sends)
+    .where(sends.c.outgoing_id == bindparam("id_"))
+    .values({name: bindparam(f"new_{name}") for name in _CHANGED})
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +168,7 @@ async def _settle(connection: AsyncConnection, rows: dict[int, Send], results: l
             taken.setdefault(key, row.outgoing_id)
         results[index] = own
         changes.append({"id_": own.outgoing_id} | {f"new_{name}": getattr(own, name) for name in _CHANGED})
-    await connection.execute(
-        update(sends)
-        .where(sends.c.outgoing_id == bindparam("id_"))
-        .values({name: bindparam(f"new_{name}") for name in _CHANGED}),
-        changes,
-    )
+    await connection.execute(_SETTLE, changes)
     return results
 
 
