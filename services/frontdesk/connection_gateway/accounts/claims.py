@@ -10,7 +10,7 @@ from frontdesk.api.replies.v1 import reply_service_pb2 as pb
 from frontdesk.api.replies.v1.reply_service_pb2_grpc import ReplyServiceStub
 from frontdesk.kit.batch import Batcher
 from frontdesk.kit.clock import Clock
-from frontdesk.kit.errors import FrontdeskError
+from frontdesk.kit.errors import FrontdeskError, Unavailable
 from frontdesk.kit.rpc.status import from_rpc_error
 
 MAX_CLAIMS = 500
@@ -37,7 +37,9 @@ class Claims:
         try:
             response = await self._stub.Claim(request, timeout=TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+            known = from_rpc_error(error)
+            # Whatever is wrong over there, the answers that wait here are not to be buried for it.
+            raise known if known.retryable else Unavailable(f"Claim: {known.message}") from error
         reasons = {
             verdict.outgoing_id: verdict.reason or "unwanted"
             for verdict in response.verdicts

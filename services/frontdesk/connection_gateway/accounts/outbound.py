@@ -156,10 +156,11 @@ class Speaker:
             if row.attempts >= MAX_WRITES:
                 reason = f"not seen in the chat after {row.attempts} attempts: {row.reason}"
                 return _Attempt(await self._end(row, SendState.FAILED, reason), written=True)
-            row = await self._ledger.settle(replace(row, attempts=row.attempts + 1))
         refusal = _overtaken(session, outbound) or await self._claims.ask(outbound.outgoing_id)
         if refusal:
             return _Attempt(await self._end(row, SendState.DROPPED, refusal), written=attempt.written)
+        if attempt.written:  # counted only when it is about to be written again
+            row = await self._ledger.settle(replace(row, attempts=row.attempts + 1))
         if not session.holds():
             raise Release
         result = await _write(connection, outbound)

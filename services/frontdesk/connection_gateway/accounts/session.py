@@ -197,7 +197,7 @@ class Session:
                 raise Release
             if self.account.state is State.FAILED:
                 raise AccountGone(SendState.FAILED, f"the account needs a person: {self.account.reason}")
-            if self.account.state is State.CLOSED:
+            if self.account.state is State.CLOSED and not self.running:  # else it is being restarted
                 raise AccountGone(SendState.DROPPED, "the account is stopped")
             if self._change is None:
                 self._change = asyncio.get_running_loop().create_future()
@@ -367,7 +367,9 @@ class Session:
             try:
                 await reading
             except PlatformError as error:
-                return Closed(CloseCause.REJECTED, 0, error)
+                return refused(error)
+            except FrontdeskError as error:  # the database is away: an outage needs no person
+                return refused(PlatformError(ErrorKind.CONNECTION, error.message))
             self._usable = connection
             self._wake()
             return await ended
