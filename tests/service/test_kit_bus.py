@@ -256,3 +256,25 @@ async def test_an_endless_subject_is_refused(nats_server: NatsServer) -> None:
         await bus.publish("event.message." + "x" * 5000, b"")
     assert await bus.publish("event.message.x", b"") > 0
     await bus.close()
+
+
+async def test_a_cancelled_consumer_begins_nothing_more(bus: Bus) -> None:
+    """A handler that ends because its consumer is cancelled makes no room for the next message."""
+    begun: list[bytes] = []
+    ended = 0
+
+    async def handle(batch: Sequence[Delivery]) -> None:
+        nonlocal ended
+        begun.extend(d.data for d in batch)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended += 1
+
+    await fill(bus, 10)
+    consumer = Consumer(bus, SPEC, handle, max_batch=1, parallel=2)
+    running = asyncio.create_task(consumer.run())
+    await until(lambda: len(begun) == 2 and len(consumer._waiting) > 0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert (len(begun), ended) == (2, 2)

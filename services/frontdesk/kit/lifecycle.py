@@ -12,12 +12,14 @@ A `Service` is a component itself, so `frontdesk up` runs all services in one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Literal, Protocol
 
+from frontdesk.kit import tasks
 from frontdesk.kit.clock import Clock, SystemClock
 from frontdesk.kit.errors import DeadlineExceeded
 
@@ -169,10 +171,7 @@ class Service:
             component = self._started.pop()
             left = end - self._clock.monotonic() - RESERVE_S * len(self._started)
             await self._stop_one(component, max(left, RESERVE_S))
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=max(end - self._clock.monotonic(), RESERVE_S))
+        await _end(self._tasks, max(end - self._clock.monotonic(), RESERVE_S))
         self._state = "stopped"
 
     async def _stop_one(self, component: Component, seconds: float) -> None:
@@ -297,10 +296,7 @@ class TaskSet:
         if not self._tasks:
             return 0
         _, late = await asyncio.wait(self._tasks, timeout=deadline_s)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late, timeout=RESERVE_S)
+        await _end(late, RESERVE_S)
         return len(late)
 
     def _done(self, task: asyncio.Task[None]) -> None:
@@ -332,3 +328,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+async def _end(late: Iterable[asyncio.Task[Any]], seconds: float) -> None:
+    """Cancel tasks and wait for their ends, at most `seconds`."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await tasks.end(late, again_s=RESERVE_S / 2)

@@ -27,7 +27,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from frontdesk.api.events.v1.dead_pb2 import DeadLetter
-from frontdesk.kit import subjects
+from frontdesk.kit import subjects, tasks
 from frontdesk.kit.bus.connection import Bus
 from frontdesk.kit.bus.crashes import CrashLog
 from frontdesk.kit.bus.pull import ConsumerGone, PullFeed
@@ -131,9 +131,10 @@ class Consumer:
                     await self._ensure()
                     self._feed = self._new_feed()
         finally:
-            ticker.cancel()
-            for task in self._tasks:
-                task.cancel()
+            # A handler that ends must not make room for the next one.
+            self._stopping = True
+            self._waiting.clear()
+            await tasks.end([ticker, *self._tasks])
 
     async def _ensure(self) -> None:
         delay = 0.1
