@@ -360,8 +360,10 @@ async def test_a_short_lived_token_is_no_storm(shop: Shop) -> None:
     assert seller.registrations == 1
 
 
-async def test_a_token_that_runs_out_is_renewed(shop: Shop) -> None:
+async def test_a_token_that_runs_out_is_renewed(nats_server: NatsServer, tmp_path: Path) -> None:
     """Before its end a new token is fetched and the connection made anew with it; nothing is lost."""
+    shop = Shop(nats_server, tmp_path, FRONTDESK_TOKEN_PAUSE_SECONDS="1")
+    await shop.start()
     shop.simulator.faults.set(None, {"token_life_ms": 2_000})
     seller, _ = await shop.open()
     shop.simulator.faults.clear()
@@ -370,6 +372,7 @@ async def test_a_token_that_runs_out_is_renewed(shop: Shop) -> None:
     shop.ask(seller, "price?")
     await shop.answered(seller, 1)
     assert shop.simulator.hub.calls["mtop.taobao.idlemessage.pc.login.token"] == 2
+    await shop.stop()
 
 
 async def test_a_login_that_ran_out_between_calls(shop: Shop) -> None:

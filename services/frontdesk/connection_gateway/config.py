@@ -72,6 +72,9 @@ class GatewaySettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSettin
     token_margin_seconds: int = Field(
         default=600, ge=0, description="An access token is renewed so long before it runs out."
     )
+    token_pause_seconds: int = Field(
+        default=60, ge=1, description="At least so long between two token calls of an account's duties."
+    )
     read_back_seconds: int = Field(
         default=600, ge=10, description="How often histories are compared with what was pushed."
     )

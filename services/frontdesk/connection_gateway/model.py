@@ -119,7 +119,6 @@ class Send:
     state: SendState
     digest: str
     started_at_ms: int = 0
-    newest_known_message_id: str = ""
     platform_message_id: str | None = None
     platform_created_at_ms: int = 0
     attempts: int = 0

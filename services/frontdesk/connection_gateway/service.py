@@ -151,8 +151,8 @@ class ConnectionGateway:
         )
         return supervisor
 
-    def _holds(self, shard: int) -> bool:
-        return self.shards.holds(shard)
+    def _holds(self, shard: int, epoch: int) -> bool:
+        return self.shards.holds(shard) and self.shards.epoch(shard) == epoch
 
     def not_ready(self) -> str | None:
         """Why this replica can't do its work now; None when it can."""
@@ -185,6 +185,7 @@ def _limits(settings: GatewaySettings) -> SessionLimits:
         max_authentications=settings.max_authentications,
         max_kicks=settings.max_kicks,
         token_margin=settings.token_margin_seconds,
+        token_pause=settings.token_pause_seconds,
         read_back_every=settings.read_back_seconds,
         jitter=settings.backoff_jitter,
         strategy=settings.backoff_strategy,

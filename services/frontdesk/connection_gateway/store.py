@@ -133,10 +133,15 @@ class AccountStore:
         return Login(cookies, token, row.token_expires_at_ms)
 
     async def save_cookies(self, account_id: str, cookies: str) -> None:
-        """Keep what the platform renewed, or a person pasted."""
+        """Keep what the platform renewed."""
         await self._change(
             account_id, {"credentials": self._secrets.encrypt(cookies, _context("credentials", account_id))}
         )
+
+    async def replace_login(self, account_id: str, cookies: str) -> None:
+        """Keep other cookies; the access token of the old ones goes with them."""
+        secret = self._secrets.encrypt(cookies, _context("credentials", account_id))
+        await self._change(account_id, {"credentials": secret, "token": None, "token_expires_at_ms": 0})
 
     async def save_token(self, account_id: str, token: str, expires_at_ms: int) -> None:
         """Keep an access token; an empty one forgets it."""

@@ -87,7 +87,6 @@ sends = Table(
     Column("digest", String(64), nullable=False),
     # On the platform's clock.
     _number("started_at_ms"),
-    Column("newest_known_message_id", String(128), nullable=False, default="", server_default=""),
     _id("platform_message_id", nullable=True),
     _number("platform_created_at_ms"),
     Column("attempts", Integer, nullable=False, default=0, server_default="0"),

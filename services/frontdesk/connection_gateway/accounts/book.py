@@ -5,6 +5,10 @@ Any replica reads and creates. What changes a session runs on the replica that h
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
 import grpc.aio
 
 from frontdesk.api.accounts.v1 import account_service_pb2 as pb
@@ -14,7 +18,7 @@ from frontdesk.connection_gateway.accounts.supervisor import Supervisor
 from frontdesk.connection_gateway.model import STATE_NUMBERS, Account, State
 from frontdesk.connection_gateway.platforms.base import Platform
 from frontdesk.connection_gateway.store import AccountStore, NewAccount
-from frontdesk.kit import pages
+from frontdesk.kit import pages, tasks
 from frontdesk.kit.access import allowed_organization, check_owner
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.errors import InvalidArgument
@@ -97,31 +101,31 @@ class AccountBook:
             cookies, user_id = self._cookies(request.cookies)
             if user_id != account.platform_user_id:
                 raise InvalidArgument("cookies", "belong to another user (unb) than this account")
-            await self._store.save_cookies(account.account_id, cookies)
-            await self._store.save_token(account.account_id, "", 0)
         name = _name(request.name) if request.HasField("name") else None
         account = await self._store.change(account.account_id, name=name)
         session.account.name = account.name
-        if request.HasField("cookies") and account.enabled:
-            await self._restart(session, "new cookies")
+        if request.HasField("cookies"):
+            await self._to_its_end(self._supervisor.restart(session, "new cookies", cookies))
         return proto(session.account)
 
     async def delete(self, account_id: str) -> None:
         """Close and remove an account."""
         account = await self.find(account_id, "manager")
-        await self._supervisor.forget(account.account_id)
         await self._store.remove(account.account_id)
+        await self._to_its_end(self._supervisor.forget(account.account_id))
 
     async def start(self, account_id: str, *, wait: bool) -> pb.Account:
         """Enable an account and bring it online; a FAILED one needs RestartAccount."""
         session = await self._session(account_id, "manager")
-        await self._supervisor.apply(session, await self._store.change(account_id, enabled=True))
+        account = await self._store.change(account_id, enabled=True)
+        await self._to_its_end(self._supervisor.apply(session, account))
         return await self._outcome(session) if wait else proto(session.account)
 
     async def stop(self, account_id: str) -> pb.Account:
         """Disable an account and close its session."""
         session = await self._session(account_id, "manager")
-        await self._supervisor.apply(session, await self._store.change(account_id, enabled=False))
+        account = await self._store.change(account_id, enabled=False)
+        await self._to_its_end(self._supervisor.apply(session, account))
         return proto(session.account)
 
     async def restart(self, account_id: str, *, wait: bool) -> pb.Account:
@@ -129,7 +133,7 @@ class AccountBook:
         session = await self._session(account_id, "manager")
         account = await self._store.change(account_id, enabled=True)
         session.account.enabled = account.enabled
-        await self._restart(session, "restarted by a person")
+        await self._to_its_end(self._supervisor.restart(session, "restarted by a person"))
         return await self._outcome(session) if wait else proto(session.account)
 
     async def find(self, account_id: str, need: str) -> Account:
@@ -144,9 +148,9 @@ class AccountBook:
         await self.find(account_id, need)
         return await self._supervisor.get(account_id)
 
-    async def _restart(self, session: Session, reason: str) -> None:
-        await session.close(State.CLOSED, reason, "restart")
-        self._supervisor.start(session)
+    async def _to_its_end(self, change: Coroutine[Any, Any, None]) -> None:
+        """Change a session. A caller that gives up meanwhile must not leave it half way."""
+        await asyncio.shield(tasks.background(change))
 
     async def _outcome(self, session: Session) -> pb.Account:
         """The account when it is connected or failed, or as it stands after `OUTCOME_S`."""

@@ -91,9 +91,11 @@ class Intake:
 
     __slots__ = (
         "_account",
+        "_ahead_ms",
         "_bus",
         "_clock",
         "_hand_typed",
+        "_heard",
         "_lanes",
         "_ledger",
         "_own",
@@ -102,6 +104,7 @@ class Intake:
         "_tasks",
         "_told",
         "connection",
+        "history_before_ms",
     )
 
     def __init__(
@@ -123,10 +126,13 @@ class Intake:
         self._room = asyncio.Semaphore(in_work)
         self._told = told
         self._seen = Seen(clock)
+        self._heard = Seen(clock)
         self._own = Seen(clock, limit=1_000)
+        self._ahead_ms: int | None = None
         self._hand_typed: OrderedDict[str, int] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self.connection: PlatformConnection | None = None
+        self.history_before_ms = 0
 
     def hand_typed_at(self, chat_id: str) -> int:
         """Platform time of the newest message that the seller typed by hand in the chat, 0 for none."""
@@ -136,13 +142,19 @@ class Intake:
         """The platform said that this message is one of our sends."""
         self._own.add(message_id)
 
-    def has_seen(self, message_id: str) -> bool:
-        """Whether a message was taken in lately."""
-        return message_id in self._seen
+    def has_heard(self, message: ChatMessage) -> bool:
+        """Whether a message was pushed or taken in lately; one that waits for NATS was."""
+        return message.message_id in self._heard or message.message_id in self._seen
+
+    @property
+    def ahead_ms(self) -> int | None:
+        """How far our clock is at most ahead of the platform's, milliseconds; None when nothing was heard."""
+        return self._ahead_ms
 
     async def on_push(self, push: Push, said: Sequence[ChatEvent]) -> None:
         """Take a frame (platforms.base.OnPush); returns when there is room for the next."""
         connection = self.connection
+        self._listen(said)
         if said and all(isinstance(event, ChatMessage) and event.own for event in said):
             await asyncio.sleep(0)  # the answer to our send came just before its echo: let it be noted
             if all(isinstance(event, ChatMessage) and event.message_id in self._own for event in said):
@@ -152,6 +164,16 @@ class Intake:
         task = asyncio.create_task(self._take(connection, push, said))
         self._tasks.add(task)
         task.add_done_callback(self._done)
+
+    def _listen(self, said: Sequence[ChatEvent]) -> None:
+        """Note which messages were pushed, and the shortest time that one took."""
+        now = self._clock.now_ms()
+        for event in said:
+            if isinstance(event, ChatMessage) and not event.own:
+                self._heard.add(event.message_id)
+                if event.created_at_ms:
+                    took = now - event.created_at_ms
+                    self._ahead_ms = took if self._ahead_ms is None else min(took, self._ahead_ms)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -171,7 +193,7 @@ class Intake:
         worth = [event for event in said if isinstance(event, ChatMessage | OrderUpdate) and _named(event)]
         if worth:
             with _tracer.start_as_current_span(names.GATEWAY_TAKE_IN):
-                await self.store(worth)
+                await self.store(worth, history_before_ms=self.history_before_ms)
         if push.resync or any(_hints(event) for event in said):
             self._told()
         await self._acknowledge(connection, push)

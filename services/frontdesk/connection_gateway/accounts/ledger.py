@@ -23,7 +23,9 @@ from frontdesk.kit.errors import AlreadyExists, FrontdeskError
 
 # The platform's machines do not agree to the millisecond on what time it is.
 SKEW_MS = 2_000
-_BINDABLE = (SendState.SENDING, SendState.UNCONFIRMED, SendState.FAILED)
+_OPEN = (SendState.SENDING, SendState.UNCONFIRMED)
+# A send that was given up may still show up for so long; the same words later are the seller's own.
+GIVEN_UP_MS = 600_000
 _CHANGED = ("state", "platform_message_id", "platform_created_at_ms", "attempts", "reason", "updated_at_ms")
 # Made once: to build a statement costs more than to run it for a row.
 _SETTLE = (
@@ -178,7 +180,10 @@ async def _bind(connection: AsyncConnection, message: OwnMessage, now_ms: int) -
         sends.c.platform_message_id.is_(None),
         sends.c.chat_id == message.chat_id,
         sends.c.digest == message.digest,
-        sends.c.state.in_(_BINDABLE),
+        or_(
+            sends.c.state.in_(_OPEN),
+            and_(sends.c.state == SendState.FAILED, sends.c.updated_at_ms > now_ms - GIVEN_UP_MS),
+        ),
         sends.c.attempts > 0,
         sends.c.started_at_ms <= message.created_at_ms + SKEW_MS,
     )

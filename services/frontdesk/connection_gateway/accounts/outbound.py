@@ -12,8 +12,10 @@ the chat's history first. The parts of an answer go in order, and one chat has o
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from google.protobuf.message import DecodeError
 from opentelemetry import propagate, trace
@@ -21,17 +23,17 @@ from opentelemetry import propagate, trace
 from frontdesk.api.events.v1 import outbound_pb2
 from frontdesk.api.events.v1.event_pb2 import Event, ReplyChanged
 from frontdesk.api.events.v1.outbound_pb2 import Outbound
-from frontdesk.connection_gateway.accounts.claims import Claims
 from frontdesk.connection_gateway.accounts.intake import own_message
+from frontdesk.connection_gateway.accounts.lanes import Lanes
 from frontdesk.connection_gateway.accounts.ledger import SKEW_MS, Ledger
-from frontdesk.connection_gateway.accounts.session import Session
 from frontdesk.connection_gateway.errors import AccountGone
-from frontdesk.connection_gateway.model import SEND_NUMBERS, Send, SendState, digest
+from frontdesk.connection_gateway.model import SEND_NUMBERS, Account, Send, SendState, digest
 from frontdesk.connection_gateway.platforms.base import PlatformConnection
-from frontdesk.connection_gateway.platforms.errors import PlatformError
+from frontdesk.connection_gateway.platforms.errors import ErrorKind, PlatformError
 from frontdesk.connection_gateway.platforms.model import ChatMessage, SendResult, UploadedImage
 from frontdesk.connection_gateway.platforms.model import SendState as Outcome
 from frontdesk.kit import subjects
+from frontdesk.kit.backoff import exponential
 from frontdesk.kit.bus import Bus, Delivery, Later, Release
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.errors import AlreadyExists, Poison
@@ -47,6 +49,12 @@ HISTORY_PAGE = 50
 PART_AGAIN_S = 0.5
 WAIT_AGAIN_S = 3.0
 LINK_AGAIN_S = 0.1
+MAX_REFUSED_LOOKS = 3
+LOOK_WAIT = exponential(0.5, 10.0, jitter=0.2)
+# A part whose predecessor is nowhere waits so long for it; that one may have gone to DEAD.
+PART_PATIENCE_S = 300.0
+MAX_ORPHANS = 10_000
+MAX_SKEW_MS = 600_000
 
 _SETTLED_BY = {
     Outcome.ACCEPTED: SendState.CONFIRMED,
@@ -55,7 +63,38 @@ _SETTLED_BY = {
     Outcome.UNANSWERED: SendState.UNCONFIRMED,
 }
 
-FindSession = Callable[[str], Awaitable[Session | None]]
+
+class Heard(Protocol):
+    """What a session's intake tells whoever speaks."""
+
+    @property
+    def ahead_ms(self) -> int | None: ...
+    def hand_typed_at(self, chat_id: str) -> int: ...
+    def knows_own(self, message_id: str) -> None: ...
+
+
+class Voice(Protocol):
+    """What speaking needs of an account's session (session.py says what each does)."""
+
+    account: Account
+    lanes: Lanes
+    waiting: int
+
+    @property
+    def intake(self) -> Heard: ...
+    @property
+    def is_ready(self) -> bool: ...
+    def holds(self) -> bool: ...
+    async def ready(self) -> PlatformConnection: ...
+
+
+class Verdicts(Protocol):
+    """The last question before a write (claims.py)."""
+
+    async def ask(self, outgoing_id: str) -> str: ...
+
+
+FindSession = Callable[[str], Awaitable[Voice | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +113,7 @@ class Speaker:
         *,
         find: FindSession,
         ledger: Ledger,
-        claims: Claims,
+        claims: Verdicts,
         bus: Bus,
         clock: Clock,
         max_waiting: int,
@@ -85,6 +124,7 @@ class Speaker:
         self._bus = bus
         self._clock = clock
         self._max_waiting = max_waiting
+        self._orphans: OrderedDict[str, float] = OrderedDict()
 
     async def handle(self, deliveries: Sequence[Delivery]) -> None:
         """Handler of a shard's consumer; takes one delivery at a time."""
@@ -108,9 +148,10 @@ class Speaker:
             session.waiting -= 1
         await self._report(outbound, row)
 
-    async def _say(self, session: Session, outbound: Outbound) -> Send:
+    async def _say(self, session: Voice, outbound: Outbound) -> Send:
         """Return the row when it has an end."""
         attempt: _Attempt | None = None
+        failures = refusals = 0
         while True:
             try:
                 connection = await session.ready()
@@ -118,26 +159,37 @@ class Speaker:
                 return await self._give_up(outbound, attempt, gone)
             async with session.lanes.hold(outbound.chat_id):
                 if attempt is None:
-                    attempt = await self._begin(outbound)
+                    attempt = await self._begin(session, outbound)
                 if attempt.row.terminal:
                     return attempt.row
                 try:
                     attempt = await self._try(session, connection, outbound, attempt)
+                    failures = 0
                 except PlatformError as error:
                     log.info("%s: the history can't be read: %s", outbound.outgoing_id, error)
-                    await self._clock.sleep(PART_AGAIN_S)
+                    failures += 1
+                    refusals += error.kind is ErrorKind.BUSINESS
+                    if refusals >= MAX_REFUSED_LOOKS:
+                        reason = f"it may have been said, but the chat can't be read: {error.reason}"
+                        return await self._end(attempt.row, SendState.FAILED, reason)
+            if failures:  # not in the lane: others may say something in this chat meanwhile
+                await self._clock.sleep(LOOK_WAIT.delay(failures))
 
-    async def _begin(self, outbound: Outbound) -> _Attempt:
+    async def _begin(self, session: Voice, outbound: Outbound) -> _Attempt:
         """The row of the outgoing id, made or found."""
         if outbound.part > 1:
             before = await self._ledger.part(outbound.decision_id, outbound.part - 1)
-            if before is None or not before.terminal:
+            if before is None and not self._orphaned(outbound):
                 raise Later(PART_AGAIN_S)
-            if before.state is not SendState.CONFIRMED:
+            if before is not None and not before.terminal:
+                raise Later(PART_AGAIN_S)
+            if before is None or before.state is not SendState.CONFIRMED:
                 row = self._row(outbound, SendState.DROPPED, "the part before it was not delivered")
                 return _Attempt(await self._insert(row), written=False)
+        row = self._row(outbound, SendState.SENDING, "")
+        row.started_at_ms -= _ahead(session, outbound, row.started_at_ms)
         try:
-            row = await self._ledger.insert(self._row(outbound, SendState.SENDING, ""))
+            row = await self._ledger.insert(row)
         except AlreadyExists:
             known = await self._ledger.get(outbound.outgoing_id)
             if known is None:
@@ -145,8 +197,19 @@ class Speaker:
             return _Attempt(known, written=True)
         return _Attempt(row, written=False)
 
+    def _orphaned(self, outbound: Outbound) -> bool:
+        """Whether the part before this one has not come for so long that it will not."""
+        now = self._clock.monotonic()
+        since = self._orphans.setdefault(outbound.outgoing_id, now)
+        while len(self._orphans) > MAX_ORPHANS:
+            self._orphans.popitem(last=False)
+        if now - since < PART_PATIENCE_S:
+            return False
+        del self._orphans[outbound.outgoing_id]
+        return True
+
     async def _try(
-        self, session: Session, connection: PlatformConnection, outbound: Outbound, attempt: _Attempt
+        self, session: Voice, connection: PlatformConnection, outbound: Outbound, attempt: _Attempt
     ) -> _Attempt:
         row = attempt.row
         if attempt.written:
@@ -158,7 +221,9 @@ class Speaker:
                 return _Attempt(await self._end(row, SendState.FAILED, reason), written=True)
         refusal = _overtaken(session, outbound) or await self._claims.ask(outbound.outgoing_id)
         if refusal:
-            return _Attempt(await self._end(row, SendState.DROPPED, refusal), written=attempt.written)
+            return _Attempt(
+                await self._unsaid(row, SendState.DROPPED, refusal, attempt.written), attempt.written
+            )
         if attempt.written:  # counted only when it is about to be written again
             row = await self._ledger.settle(replace(row, attempts=row.attempts + 1))
         if not session.holds():
@@ -169,7 +234,7 @@ class Speaker:
             return _Attempt(row, written=attempt.written)
         return _Attempt(await self._settle(session, row, result), written=True)
 
-    async def _settle(self, session: Session, row: Send, result: SendResult) -> Send:
+    async def _settle(self, session: Voice, row: Send, result: SendResult) -> Send:
         if result.state is Outcome.ACCEPTED:
             session.intake.knows_own(result.message_id)
         return await self._ledger.settle(
@@ -182,7 +247,7 @@ class Speaker:
             )
         )
 
-    async def _look_up(self, session: Session, connection: PlatformConnection, row: Send) -> Send:
+    async def _look_up(self, session: Voice, connection: PlatformConnection, row: Send) -> Send:
         """The row after a look into the chat's history. What was written a moment ago may still be on its
         way, so the look comes `SETTLE_S` after the last change of the row."""
         age_s = (self._clock.now_ms() - row.updated_at_ms) / 1000
@@ -197,7 +262,14 @@ class Speaker:
         row = attempt.row if attempt is not None else await self._ledger.get(outbound.outgoing_id)
         if row is None:
             return await self._insert(self._row(outbound, gone.outcome, gone.reason))
-        return row if row.terminal else await self._end(row, gone.outcome, gone.reason)
+        written = attempt is None or attempt.written
+        return row if row.terminal else await self._unsaid(row, gone.outcome, gone.reason, written)
+
+    async def _unsaid(self, row: Send, state: SendState, reason: str, written: bool) -> Send:
+        """End a send that is not tried again; one that may stand in the chat is not told as dropped."""
+        if written:
+            return await self._end(row, SendState.FAILED, f"it may have been said; not repeated: {reason}")
+        return await self._end(row, state, reason)
 
     async def _insert(self, row: Send) -> Send:
         try:
@@ -259,7 +331,16 @@ def parse(data: bytes) -> Outbound:
     return outbound
 
 
-def _overtaken(session: Session, outbound: Outbound) -> str:
+def _ahead(session: Voice, outbound: Outbound, now_ms: int) -> int:
+    """How far our clock may be ahead of the platform's, milliseconds: a send must not seem to have begun
+    after the platform dates it. Known by the quickest push, and by what is answered."""
+    known = [] if session.intake.ahead_ms is None else [session.intake.ahead_ms]
+    if outbound.answers_until_ms:
+        known.append(now_ms - outbound.answers_until_ms)
+    return min(max(min(known, default=0), 0), MAX_SKEW_MS)
+
+
+def _overtaken(session: Voice, outbound: Outbound) -> str:
     """Whether the seller wrote after what an automatic answer answers, seen on this same socket."""
     if outbound.origin in (outbound_pb2.ORIGIN_PERSON, outbound_pb2.ORIGIN_DELIVERY):
         return ""

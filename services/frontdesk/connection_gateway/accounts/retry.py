@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from frontdesk.connection_gateway.platforms.errors import ErrorKind, PlatformError
+from frontdesk.connection_gateway.platforms.errors import ErrorKind, LoginGone, PlatformError
 from frontdesk.connection_gateway.platforms.model import CloseCause, Closed
 from frontdesk.kit import backoff
 
@@ -60,6 +60,8 @@ class Retry:
         error = closed.error
         if error is not None and error.kind is ErrorKind.RISK_CONTROL:
             return "the platform asks for a person: open the page, pass its check, paste the new cookies"
+        if isinstance(error, LoginGone):
+            return "the login is gone: log in at the platform and paste new cookies"
         if closed.cause is CloseCause.KICKED:
             self._kicks = (*(at for at in self._kicks if now - at < KICK_WINDOW_S), now)
             if len(self._kicks) >= self._max_kicks:
@@ -78,6 +80,20 @@ def rule_of(closed: Closed) -> backoff.Backoff:
     if closed.error is not None and closed.error.kind is ErrorKind.NETWORK:
         return backoff.ACCOUNT_NETWORK
     return backoff.ACCOUNT_OTHER
+
+
+def reason_of(closed: Closed) -> str:
+    """The end of a connection in words."""
+    return str(closed.error) if closed.error is not None else closed.cause.value
+
+
+def code_of(closed: Closed) -> str:
+    """The same as a reason code of session events."""
+    if closed.cause is CloseCause.KICKED:
+        return "kicked"
+    if isinstance(closed.error, LoginGone):
+        return "login_gone"
+    return closed.error.kind.value if closed.error is not None else closed.cause.value
 
 
 def refused(error: PlatformError) -> Closed:

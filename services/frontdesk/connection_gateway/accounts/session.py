@@ -9,26 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextvars import Context
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from frontdesk.connection_gateway.accounts.catchup import read_back
-from frontdesk.connection_gateway.accounts.intake import Intake
+from frontdesk.connection_gateway.accounts.catchup import ReadBack
+from frontdesk.connection_gateway.accounts.intake import SEEN_MS, Intake
 from frontdesk.connection_gateway.accounts.lanes import Lanes
-from frontdesk.connection_gateway.accounts.retry import Retry, refused
+from frontdesk.connection_gateway.accounts.login import AccountLogin
+from frontdesk.connection_gateway.accounts.retry import Retry, code_of, reason_of, refused
 from frontdesk.connection_gateway.accounts.shared import Shared
 from frontdesk.connection_gateway.accounts.states import ARROWS
 from frontdesk.connection_gateway.accounts.uptime import Uptime
 from frontdesk.connection_gateway.errors import AccountGone, IllegalTransition
 from frontdesk.connection_gateway.model import Account, SendState, State
-from frontdesk.connection_gateway.platforms.base import (
-    Credentials,
-    PlatformConnection,
-    PlatformHttp,
-)
+from frontdesk.connection_gateway.platforms.base import PlatformConnection, PlatformHttp
 from frontdesk.connection_gateway.platforms.errors import ErrorKind, PlatformError
-from frontdesk.connection_gateway.platforms.model import ChatMessage, CloseCause, Closed
+from frontdesk.connection_gateway.platforms.model import ChatMessage, Closed
+from frontdesk.kit import tasks
 from frontdesk.kit.bus import Release
 from frontdesk.kit.errors import FailedPrecondition, FrontdeskError
 from frontdesk.kit.secrets import SecretError
@@ -40,9 +38,9 @@ log = logging.getLogger(__name__)
 STABLE_S = 60.0
 _CLOSE_S = 1.0
 _DUTY_AGAIN_S = 30.0
-_RENEW_AGAIN_MS = 60_000
 _LEASE_LOOK_S = 0.25
 _DEAF_MS = 15_000
+_HEARD_MS = SEEN_MS - 30_000
 
 
 class Session:
@@ -53,21 +51,21 @@ class Session:
         "_change",
         "_connected_at",
         "_connection",
-        "_credentials",
         "_failure",
-        "_intake",
         "_leaving",
         "_on_duty",
         "_read_back_at",
         "_registered_at_ms",
-        "_renew_at_ms",
         "_retry",
         "_shared",
         "_task",
         "_told",
         "_usable",
         "account",
+        "changing",
+        "intake",
         "lanes",
+        "login",
         "uptime",
         "waiting",
     )
@@ -78,7 +76,17 @@ class Session:
         self._shared = shared
         self.lanes = Lanes()
         self.uptime = Uptime(account.account_id, account.organization_id, shared.clock.now_ms())
-        self._intake = Intake(
+        self.login = AccountLogin(
+            account,
+            platform=shared.platform,
+            store=shared.store,
+            clock=shared.clock,
+            margin=limits.token_margin,
+            pause=limits.token_pause,
+        )
+        # Held by whoever starts, restarts or closes the session, from the first step to the last.
+        self.changing = asyncio.Lock()
+        self.intake = Intake(
             account,
             bus=shared.bus,
             ledger=shared.ledger,
@@ -89,7 +97,6 @@ class Session:
         )
         self._retry = self._new_retry()
         self._connection: PlatformConnection | None = None
-        self._credentials: Credentials | None = None
         self._task: asyncio.Task[None] | None = None
         self._usable: PlatformConnection | None = None
         self._change: asyncio.Future[None] | None = None
@@ -100,7 +107,6 @@ class Session:
         self._registered_at_ms = 0
         self._connected_at = 0.0
         self._read_back_at = 0.0
-        self._renew_at_ms = 0.0
         self._told = False
         self.waiting = 0
 
@@ -120,21 +126,25 @@ class Session:
         return max(self.account.last_heartbeat_ms, beat)
 
     @property
-    def intake(self) -> Intake:
-        """What it hears by."""
-        return self._intake
+    def as_wanted(self) -> bool:
+        """Whether it works, or rests, as the account is enabled or not; one that needs a person is."""
+        if self._leaving or self.account.state is State.FAILED:
+            return True
+        return self.running if self.account.enabled else self.account.state is State.CLOSED
 
     def holds(self) -> bool:
         """Whether this replica may speak for the account right now."""
-        return self._shared.holds(self.account.shard)
+        return not self._leaving and self._shared.holds(self.account.shard, self.account.epoch)
 
     # Begin and end.
 
     def start(self) -> None:
-        """Bring the account online, unless it is at it already."""
-        if not self.running:
+        """Bring the account online, unless it is at it already, or its shard goes elsewhere."""
+        if not self.running and not self._leaving:
             self._retry = self._new_retry()
             self._failure = None
+            self._again = ""
+            self._connected_at = 0.0
             # An empty context: a session belongs to no caller's trace or principal, whoever started it.
             name = f"account {self.account.account_id}"
             self._task = asyncio.create_task(self._run(), name=name, context=Context())
@@ -148,7 +158,7 @@ class Session:
 
     async def abandon(self) -> None:
         """End it without a word: its shard is somebody else's."""
-        self.leave()
+        self.silence()
         await self._end_task()
 
     def leave(self) -> None:
@@ -156,12 +166,18 @@ class Session:
         self._leaving = True
         self._wake()
 
+    def silence(self) -> None:
+        """Say and hear nothing more from this moment on; `abandon` waits for the end."""
+        self.leave()
+        self.intake.stop()
+        if self._task is not None:
+            self._task.cancel()
+
     async def _end_task(self) -> None:
         task, self._task = self._task, None
-        if task is not None and not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-        self._intake.stop()
+        if task is not None:
+            await tasks.end([task])
+        self.intake.stop()
 
     def reconnect(self, reason: str) -> None:
         """End the connection to make it anew at once; for a deaf one, or a new token."""
@@ -169,7 +185,7 @@ class Session:
         if connection is not None and not self._again:
             self._again = reason
             log.info("account %s connects anew: %s", self.account.account_id, reason)
-            _in_background(connection.close())
+            tasks.background(connection.close())
 
     def fail(self, reason: str, code: str, url: str = "") -> None:
         """Stop for a person. Nothing more is asked of the platform until somebody restarts the account."""
@@ -222,36 +238,21 @@ class Session:
         """
         if self.account.state in (State.FAILED, State.CLOSED):
             raise FailedPrecondition(f"the account is {self.account.state}; start it first")
-        credentials = self._credentials or await self._load_credentials()
         try:
-            return await self._with_login(self._shared.platform.http(credentials), work)
+            return await self.login.call(work)
         except PlatformError as error:
             if error.kind in (ErrorKind.RISK_CONTROL, ErrorKind.AUTHENTICATION):
                 self._stop_for(refused(error))
             raise
-        finally:
-            await self._keep_cookies(credentials)
-
-    async def _with_login(self, http: PlatformHttp, work: Callable[[PlatformHttp], Awaitable[T]]) -> T:
-        """Do `work`; once more when the login had run out and could be renewed."""
-        try:
-            return await work(http)
-        except PlatformError as error:
-            if error.kind is not ErrorKind.AUTHENTICATION:
-                raise
-            if not await http.renew_login():
-                self.fail("the login is gone: log in at the platform and paste new cookies", "login_gone")
-                raise
-        return await work(http)
 
     # Duties that the monitor calls for.
 
     def due(self) -> bool:
-        """Whether a duty waits: a hint, a token that runs out, or the regular read-back."""
+        """Whether a duty waits: a hint, a token that runs out, something to store, the regular read-back."""
         if self._usable is None or self._on_duty:
             return False
-        clock = self._shared.clock
-        return self._told or clock.monotonic() >= self._read_back_at or self._token_due(clock.now_ms())
+        waits = self._told or self.login.due or self.login.unsaved
+        return waits or self._shared.clock.monotonic() >= self._read_back_at
 
     async def do_duties(self) -> None:
         """Do what is due; errors of the platform are judged as at any other time."""
@@ -260,7 +261,9 @@ class Session:
             return
         self._on_duty = True
         try:
-            if self._token_due(self._shared.clock.now_ms()):
+            if self.login.unsaved:
+                await self.login.save()
+            elif self.login.due:
                 await self._renew_token()
             else:
                 await self._listen_for_missed(connection)
@@ -279,27 +282,22 @@ class Session:
                 self._stop_for(refused(error))
             raise
         now = self._shared.clock.now_ms()
-        if any(self._registered_at_ms < m.created_at_ms < now - _DEAF_MS for m in missed):
+        # Ids are remembered for a while only: what is older may have been pushed.
+        since = max(self._registered_at_ms, now - _HEARD_MS)
+        if any(since < message.created_at_ms < now - _DEAF_MS for message in missed):
             self.reconnect("messages were not pushed")
-
-    def _token_due(self, now_ms: int) -> bool:
-        return now_ms >= self._renew_at_ms
 
     async def _renew_token(self) -> None:
         """A new token before the old one ends; the platform pushes to it only on a new connection."""
-        credentials = self._credentials
-        if credentials is None:
-            return
         try:
-            await self._new_token(credentials)
+            await self.login.new_token()
         except PlatformError as error:
-            if self._retry.hopeless(refused(error), self._shared.clock.monotonic()):
-                self._stop_for(refused(error))
-            else:
+            if not self._stop_for(refused(error)):
                 log.warning("account %s has no new token: %s", self.account.account_id, error)
-                self._renew_at_ms = self._shared.clock.now_ms() + _RENEW_AGAIN_MS
-            return
-        self.reconnect("a new token")
+        else:
+            self.reconnect("a new token")
+        finally:
+            self.login.renew_later()
 
     def _hint(self) -> None:
         self._told = True
@@ -307,54 +305,56 @@ class Session:
     # The task.
 
     async def _run(self) -> None:
-        try:
-            while True:
-                closed = await self._attempt()
-                if self._failure is not None:
-                    return
-                if self._again:
-                    self._set(State.RECONNECTING, self._again, "renewed")
-                    self._again = ""
-                    continue
-                if self._shared.clock.monotonic() - self._connected_at >= STABLE_S and self._connected_at:
-                    self._retry.succeeded()
-                self._connected_at = 0.0
-                if self._stop_for(closed):
-                    return
-                delay = self._retry.delay(closed)
-                self.account.failures = self._retry.failures
-                self._set(
-                    State.RECONNECTING, f"{_reason(closed)}; next attempt in {delay:.0f} s", _code(closed)
-                )
-                await self._shared.clock.sleep(delay)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # the boundary of an account: its fault must not touch its neighbours
-            log.exception("the session of account %s crashed", self.account.account_id)
-            self.fail(f"a fault in Frontdesk: {type(error).__name__}", "internal")
+        while True:
+            closed = await self._attempt()
+            if self._failure is not None:
+                return
+            if self._again:
+                self._set(State.RECONNECTING, self._again, "renewed")
+                self._again = ""
+                continue
+            if self._shared.clock.monotonic() - self._connected_at >= STABLE_S and self._connected_at:
+                self._retry.succeeded()
+            self._connected_at = 0.0
+            if self._stop_for(closed):
+                return
+            delay = self._retry.delay(closed)
+            self.account.failures = self._retry.failures
+            self._set(
+                State.RECONNECTING,
+                f"{reason_of(closed)}; next attempt in {delay:.0f} s",
+                code_of(closed),
+            )
+            await self._shared.clock.sleep(delay)
 
     async def _attempt(self) -> Closed:
-        """One connection from its beginning to its end."""
-        await self._until_held()
-        if self.account.state in (State.CONNECTING, State.CONNECTED):
-            self._set(State.RECONNECTING, "the replica that held it is gone", "takeover")
-        async with self._shared.pace.turn():
-            if self.account.state is not State.CONNECTING:
-                self._set(State.CONNECTING, "", "")
-            try:
-                connection = await self._open()
-            except PlatformError as error:
-                return refused(error)
-            except SecretError as error:
-                self.fail(f"its cookies can't be decrypted: {error.message}", "secret")
-                return refused(PlatformError(ErrorKind.BUSINESS, error.message))
-            except FrontdeskError as error:
-                return refused(PlatformError(ErrorKind.CONNECTION, error.message))
+        """One connection from its beginning to its end, which is told, whatever it was."""
         try:
+            await self._until_held()
+            if self.account.state in (State.CONNECTING, State.CONNECTED):
+                self._set(State.RECONNECTING, "the replica that held it is gone", "takeover")
+            async with self._shared.pace.turn():
+                await self._until_held()  # a turn may be long in coming
+                if self.account.state is not State.CONNECTING:
+                    self._set(State.CONNECTING, "", "")
+                connection = await self._open()
             return await self._serve(connection)
+        except PlatformError as error:
+            return refused(error)
+        except SecretError as error:
+            self.fail(f"its cookies can't be decrypted: {error.message}", "secret")
+            return refused(PlatformError(ErrorKind.BUSINESS, error.message))
+        except FrontdeskError as error:  # an outage needs no person
+            return refused(PlatformError(ErrorKind.CONNECTION, error.message))
+        except Exception as error:  # the boundary of an account: its fault must not touch its neighbours
+            log.exception("the session of account %s crashed", self.account.account_id)
+            fault = f"a fault in Frontdesk: {type(error).__name__}"
+            return refused(PlatformError(ErrorKind.CONNECTION, fault))
         finally:
-            self._connection = self._usable = self._intake.connection = None
-            await asyncio.wait({_in_background(connection.close())}, timeout=_CLOSE_S)
+            opened, self._connection = self._connection, None
+            self._usable = self.intake.connection = None
+            if opened is not None:
+                await asyncio.wait({tasks.background(opened.close())}, timeout=_CLOSE_S)
 
     async def _serve(self, connection: PlatformConnection) -> Closed:
         """Read back, then be of use until the connection ends."""
@@ -364,12 +364,7 @@ class Session:
             await asyncio.wait({reading, ended}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 return ended.result()
-            try:
-                await reading
-            except PlatformError as error:
-                return refused(error)
-            except FrontdeskError as error:  # the database is away: an outage needs no person
-                return refused(PlatformError(ErrorKind.CONNECTION, error.message))
+            await reading
             self._usable = connection
             self._wake()
             return await ended
@@ -383,71 +378,45 @@ class Session:
             await self._shared.clock.sleep(_LEASE_LOOK_S)
 
     async def _open(self) -> PlatformConnection:
-        shared, account = self._shared, self.account
-        login = await shared.store.login(account.account_id)
-        credentials = self._credentials = shared.platform.credentials(login.cookies)
-        token = login.token
-        self._plan_renewal(login.token_expires_at_ms)
-        if not token or self._token_due(shared.clock.now_ms()):
-            token = await self._new_token(credentials)
+        shared, account, intake = self._shared, self.account, self.intake
+        token = await self.login.token()
         self._registered_at_ms = shared.clock.now_ms()
-        connection = shared.platform.connection(account.platform_user_id, self._intake.on_push)
-        self._intake.connection = connection
+        # At a first login the platform may push what was said long before: it is history (rule 9).
+        intake.history_before_ms = self._registered_at_ms if account.synced_until_ms is None else 0
+        connection = shared.platform.connection(account.platform_user_id, intake.on_push)
+        await self._until_held()
+        self._connection = intake.connection = connection
         try:
-            await connection.connect(credentials, token, account.device_id)
+            await connection.connect(await self.login.credentials(), token, account.device_id)
         except PlatformError as error:
             if error.kind is ErrorKind.AUTHENTICATION:
-                await shared.store.save_token(account.account_id, "", 0)
+                await self.login.forget_token()
             raise
-        self._connection = connection
         self._connected_at = shared.clock.monotonic()
         account.last_heartbeat_ms = shared.clock.now_ms()
         account.failures = 0
         self._set(State.CONNECTED, "", "")
         return connection
 
-    async def _new_token(self, credentials: Credentials) -> str:
-        """A new access token, stored. A login that is gone is renewed once before it counts as refused."""
-        http, device_id = self._shared.platform.http(credentials), self.account.device_id
-        try:
-            token = await self._with_login(http, lambda http: http.token(device_id))
-        finally:
-            await self._keep_cookies(credentials)
-        await self._shared.store.save_token(self.account.account_id, token.token, token.expires_at_ms)
-        self._plan_renewal(token.expires_at_ms)
-        return token.token
-
-    def _plan_renewal(self, expires_at_ms: int) -> None:
-        """Renew the token `token_margin` before its end; one that lives shorter, in its last tenth."""
-        now = self._shared.clock.now_ms()
-        margin_ms = self._shared.limits.token_margin * 1000
-        self._renew_at_ms = expires_at_ms - min(margin_ms, max(expires_at_ms - now, 0) / 10)
-
-    async def _load_credentials(self) -> Credentials:
-        login = await self._shared.store.login(self.account.account_id)
-        self._credentials = self._shared.platform.credentials(login.cookies)
-        return self._credentials
-
-    async def _keep_cookies(self, credentials: Credentials) -> None:
-        if credentials.changed:
-            await self._shared.store.save_cookies(self.account.account_id, credentials.header())
-            credentials.mark_saved()
-
     async def _read_back(self, connection: PlatformConnection) -> list[ChatMessage]:
         self._told = False
         before = self.account.synced_until_ms
-        missed = await read_back(connection, self.account, self._intake, self._registered_at_ms)
+        reading = ReadBack(connection, self.account, self.intake, self._shared.clock)
+        await reading.run(history_before_ms=self.intake.history_before_ms)
         self._read_back_at = self._shared.clock.monotonic() + self._shared.limits.read_back_every
         if self.account.synced_until_ms != before:
             await self._shared.sessions.save_mark(self.account)
-        return missed
+        if reading.left_out:
+            text = f"{self.account.name}: not everything could be read back: {reading.left_out}"
+            self._shared.journal.alert(self.account, "read_back", text, error=False)
+        return reading.missed
 
     def _stop_for(self, closed: Closed) -> bool:
         """FAILED, when only a person can help; says whether it is so."""
         why = self._retry.hopeless(closed, self._shared.clock.monotonic())
         if why:
             url = closed.error.url if closed.error is not None else ""
-            self.fail(f"{why} ({_reason(closed)})", _code(closed), url)
+            self.fail(f"{why} ({reason_of(closed)})", code_of(closed), url)
         return bool(why)
 
     def _set(self, state: State, reason: str, code: str, url: str = "") -> None:
@@ -462,24 +431,3 @@ class Session:
         level = logging.WARNING if state is State.FAILED else logging.INFO
         log.log(level, "account %s: %s -> %s %s", account.account_id, old, state, reason)
         self._shared.journal.session(account, old)
-
-
-_closing: set[asyncio.Task[None]] = set()
-
-
-def _in_background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Let `work` end by itself: a peer that does not answer a close must not hold up anybody."""
-    task = asyncio.create_task(work)
-    _closing.add(task)
-    task.add_done_callback(_closing.discard)
-    return task
-
-
-def _reason(closed: Closed) -> str:
-    return str(closed.error) if closed.error is not None else closed.cause.value
-
-
-def _code(closed: Closed) -> str:
-    if closed.cause is CloseCause.KICKED:
-        return "kicked"
-    return closed.error.kind.value if closed.error is not None else closed.cause.value

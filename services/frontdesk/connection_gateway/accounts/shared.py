@@ -14,8 +14,8 @@ from frontdesk.kit.backoff import Strategy
 from frontdesk.kit.bus import Bus
 from frontdesk.kit.clock import Clock
 
-HoldsShard = Callable[[int], bool]
-"""Whether this replica may use a shard right now."""
+HoldsShard = Callable[[int, int], bool]
+"""Whether this replica may use a shard right now, and took it at that epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class SessionLimits:
     max_authentications: int = 10
     max_kicks: int = 3
     token_margin: float = 600.0
+    token_pause: float = 60.0
     read_back_every: float = 600.0
     jitter: float = 0.2
     strategy: Strategy = "linear"

@@ -18,7 +18,7 @@ from frontdesk.connection_gateway.accounts.session import Session
 from frontdesk.connection_gateway.accounts.shared import Shared
 from frontdesk.connection_gateway.errors import NotOwned
 from frontdesk.connection_gateway.model import Account, State
-from frontdesk.kit import subjects
+from frontdesk.kit import subjects, tasks
 from frontdesk.kit.bus import Bus, Consumer, ConsumerSpec
 from frontdesk.kit.bus.pull import ConsumerGone
 from frontdesk.kit.errors import NotFound
@@ -26,8 +26,12 @@ from frontdesk.kit.rpc.server import RpcServer
 
 log = logging.getLogger(__name__)
 
-DRAIN_S = 4.0
+# Together less than the shard may take to drain (kit/shards: drain_seconds).
 GRACE_S = 0.5
+DRAIN_S = 2.0
+FLUSH_S = 1.0
+SPEAK_AGAIN_S = 1.0
+LOOK_OVERLAP_MS = 10_000
 
 
 @dataclass(slots=True)
@@ -61,6 +65,7 @@ class Supervisor:
         self._max_accounts = max_accounts
         self._shards: dict[int, _Shard] = {}
         self._looked_at_ms = 0
+        self._without_place: set[str] = set()
         self.speaker: Speaker | None = None
 
     # Looking up.
@@ -101,6 +106,8 @@ class Supervisor:
 
     async def acquired(self, shard: int, epoch: int) -> None:
         """Begin to work for a shard."""
+        if not self._shared.holds(shard, epoch):  # a process that slept must not write over its heir
+            raise NotOwned
         await self._shared.sessions.take_shard(shard, self._replica, epoch)
         mine = self._shards[shard] = _Shard(epoch)
         for account in await self._shared.store.of_shards([shard]):
@@ -118,16 +125,23 @@ class Supervisor:
         if mine.consumer is not None:
             await mine.consumer.drain(DRAIN_S)
         await self._stop_speaking(mine)
-        closing = (
-            s.close(State.DISCONNECTED, "moves to another replica", "handover")
-            for s in mine.accounts.values()
-        )
-        await asyncio.gather(*closing)
+        await asyncio.gather(*(self._hand_over(session) for session in mine.accounts.values()))
         del self._shards[shard]
+        # What became of the sessions has to be there before the next owner reads it.
+        await self._shared.journal.flush(FLUSH_S)
+
+    async def _hand_over(self, session: Session) -> None:
+        async with session.changing:
+            await session.close(State.DISCONNECTED, "moves to another replica", "handover")
 
     async def lost(self, shard: int) -> None:
-        """The shard is somebody else's: fall silent at once."""
+        """The shard is somebody else's: fall silent at once, whatever waits for an answer."""
         mine = self._shards.pop(shard, None)
+        if mine is not None:
+            if mine.speaking is not None:
+                mine.speaking.cancel()
+            for session in mine.accounts.values():
+                session.silence()
         await self._rpc.disown_shard(shard, grace_s=0)
         if mine is not None:
             await self._stop_speaking(mine)
@@ -135,8 +149,7 @@ class Supervisor:
 
     async def _stop_speaking(self, shard: _Shard) -> None:
         if shard.speaking is not None:
-            shard.speaking.cancel()
-            await asyncio.wait({shard.speaking})
+            await tasks.end([shard.speaking])
 
     async def _speak(self, number: int, shard: _Shard) -> None:
         """Consume the shard's OUTBOUND, made anew for this owner."""
@@ -159,19 +172,22 @@ class Supervisor:
             )
             try:
                 await shard.consumer.run()
+                return  # it was drained
             except ConsumerGone as gone:
                 # Either NATS lost it, or a new owner re-made it and our lease is about to be found lost.
                 log.warning("shard %d: %s", number, gone.message)
-            while not self._shared.holds(number):
-                await self._shared.clock.sleep(1.0)
+            except Exception:  # a task's boundary: a shard that says nothing is worse than a fault in the log
+                log.exception("shard %d: its OUTBOUND is consumed anew", number)
+                await self._shared.clock.sleep(SPEAK_AGAIN_S)
+            while not self._shared.holds(number, shard.epoch):
+                await self._shared.clock.sleep(SPEAK_AGAIN_S)
 
     # Accounts.
 
     async def look(self) -> None:
-        """Take up accounts that were added, enabled, disabled or removed elsewhere."""
-        since = self._looked_at_ms
-        self._looked_at_ms = self._shared.clock.now_ms() - 10_000
-        for account in await self._shared.store.of_shards(self.owned, since):
+        """Take up accounts that were added, enabled or disabled elsewhere, and what went wrong on the way."""
+        looked_at = self._shared.clock.now_ms() - LOOK_OVERLAP_MS
+        for account in await self._shared.store.of_shards(self.owned, self._looked_at_ms):
             shard = self._shards.get(account.shard)
             if shard is None:
                 continue
@@ -180,6 +196,8 @@ class Supervisor:
                 await self._add(shard, account)
             elif session.account.enabled != account.enabled:
                 await self.apply(session, account)
+        self._looked_at_ms = looked_at  # only now: what could not be taken up is seen again
+        await self._heal()
 
     async def apply(self, session: Session, account: Account) -> None:
         """Bring a session to what its row says now: name, and online or closed."""
@@ -190,39 +208,72 @@ class Supervisor:
             enabled=session.account.enabled,
         )
         session.account.enabled = account.enabled
-        if not account.enabled:
-            await session.close(State.CLOSED, "stopped on purpose", "stopped")
-        elif session.account.state is not State.FAILED:
-            self.start(session)
+        await self._settle(session)
+
+    async def restart(self, session: Session, reason: str, cookies: str = "") -> None:
+        """Close and open the session, the only way out of FAILED; with new cookies if there are any."""
+        async with session.changing:
+            await session.close(State.CLOSED, reason, "restart")
+            if cookies:
+                await session.login.replace(cookies)
+            if session.account.enabled:
+                self._start(session)
+
+    async def _heal(self) -> None:
+        """Bring sessions to what they should be: whatever went wrong on the way, an enabled account works."""
+        for session in list(self.sessions()):
+            if not session.as_wanted and not session.changing.locked():
+                await self._settle(session)
 
     async def forget(self, account_id: str) -> None:
-        """Close the session of an account that is removed."""
+        """Close the session of an account that was removed."""
         shard = self._shards.get(subjects.shard_of(account_id, self._count))
         session = shard.accounts.pop(account_id, None) if shard is not None else None
         if session is not None:
-            await session.close(State.CLOSED, "removed", "removed")
+            self._without_place.discard(account_id)
+            session.leave()
+            async with session.changing:
+                await session.close(State.CLOSED, "removed", "removed")
 
     async def _add(self, shard: _Shard, account: Account) -> Session:
+        known = shard.accounts.get(account.account_id)
+        if known is not None:
+            return known
+        if self._shards.get(account.shard) is not shard or not self._shared.holds(account.shard, shard.epoch):
+            raise NotOwned
         account.replica, account.epoch = self._replica, shard.epoch
-        session = shard.accounts.setdefault(account.account_id, Session(account, self._shared))
-        await self._shared.sessions.take_account(account.account_id, self._replica, shard.epoch)
-        if not account.enabled:
-            await session.close(State.CLOSED, "stopped on purpose", "stopped")
-        elif account.state is not State.FAILED:
-            self.start(session)
+        session = shard.accounts[account.account_id] = Session(account, self._shared)
+        try:
+            await self._shared.sessions.take_account(account.account_id, self._replica, shard.epoch)
+            await self._settle(session)
+        except BaseException:
+            shard.accounts.pop(account.account_id, None)
+            session.silence()
+            raise
         return session
 
-    def start(self, session: Session) -> None:
+    async def _settle(self, session: Session) -> None:
+        """Online or closed, as the account is enabled or not; one that needs a person stays as it is."""
+        async with session.changing:
+            if not session.account.enabled:
+                await session.close(State.CLOSED, "stopped on purpose", "stopped")
+            elif session.account.state is not State.FAILED:
+                self._start(session)
+
+    def _start(self, session: Session) -> None:
         """Bring an account online, if this replica has a place for it."""
         if session.running:
             return
         running = sum(1 for one in self.sessions() if one.running)
+        account = session.account
         if running < self._max_accounts:
+            self._without_place.discard(account.account_id)
             session.start()
-            return
-        text = f"this replica holds {running} accounts, its limit: {session.account.name} stays offline"
-        log.error(text)
-        self._shared.journal.alert(session.account, "too_many_accounts", text)
+        elif account.account_id not in self._without_place:
+            self._without_place.add(account.account_id)
+            text = f"this replica holds {running} accounts, its limit: {account.name} stays offline"
+            log.error(text)
+            self._shared.journal.alert(account, "too_many_accounts", text)
 
     async def stop(self) -> None:
         """Close whatever is left."""

@@ -8,6 +8,7 @@ PlatformError(FrontdeskError)   kind:
 ├── RISK_CONTROL     the platform suspects a robot; stop the account, tell a person, never try again by itself
 └── FLOW_CONTROL     too many calls; back off
 NotConnectedError(PlatformError)     NETWORK, and nothing at all was written
+LoginGone(PlatformError)             AUTHENTICATION, and only a person can log in again
 WireError                       bytes that are no frame or payload of the platform
 
 The rows follow what public implementations of the Goofish protocol observe (A7, A22).
@@ -68,6 +69,13 @@ class NotConnectedError(PlatformError):
 
     def __init__(self, reason: str = "not connected", /) -> None:
         super().__init__(ErrorKind.NETWORK, reason)
+
+
+class LoginGone(PlatformError):
+    """The login ran out and can't be renewed."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorKind.AUTHENTICATION, "the login is gone")
 
 
 class WireError(FrontdeskError):

@@ -61,7 +61,6 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("started_at_ms", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("newest_known_message_id", sa.String(length=128), server_default="", nullable=False),
         sa.Column("platform_message_id", sa.String(length=128), nullable=True),
         sa.Column("platform_created_at_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),

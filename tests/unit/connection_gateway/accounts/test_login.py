@@ -1,0 +1,200 @@
+"""The login of one account: renewed without asking twice, never overwritten by an older one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from frontdesk.connection_gateway.accounts.login import SAVE_AGAIN_MS, AccountLogin
+from frontdesk.connection_gateway.model import Account, Login
+from frontdesk.connection_gateway.platforms.base import Credentials, PlatformHttp
+from frontdesk.connection_gateway.platforms.errors import ErrorKind, LoginGone, PlatformError
+from frontdesk.connection_gateway.platforms.model import AccessToken
+from frontdesk.kit.clock import ManualClock
+from frontdesk.kit.errors import Unavailable
+
+HOUR_MS = 3_600_000
+
+
+class Cookies:
+    """Credentials that are their text."""
+
+    user_id = "1"
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.changed = False
+
+    def header(self) -> str:
+        return self.text
+
+    def mark_saved(self) -> None:
+        self.changed = False
+
+
+class Marketplace:
+    """A platform: counts tokens, renews cookies with each call, and waits when it is told to."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+        self.tokens = 0
+        self.life_ms = 20 * HOUR_MS
+        self.refuses = 0
+        self.renewable = True
+        self.gate: asyncio.Event | None = None
+
+    def credentials(self, text: str) -> Credentials:
+        return Cookies(text)
+
+    def http(self, credentials: Credentials) -> PlatformHttp:
+        return cast("PlatformHttp", Http(self, cast("Cookies", credentials)))
+
+    def expiry(self) -> int:
+        return self._clock.now_ms() + self.life_ms
+
+
+class Http:
+    """The calls of one account."""
+
+    def __init__(self, platform: Marketplace, cookies: Cookies) -> None:
+        self._platform = platform
+        self._cookies = cookies
+
+    async def token(self, device_id: str) -> AccessToken:
+        if self._platform.gate is not None:
+            await self._platform.gate.wait()
+        if self._platform.refuses:
+            self._platform.refuses -= 1
+            raise PlatformError(ErrorKind.AUTHENTICATION, "FAIL_SYS_SESSION_EXPIRED")
+        self._platform.tokens += 1
+        self._cookies.text += "+"
+        self._cookies.changed = True
+        return AccessToken(f"token-{self._platform.tokens}", self._platform.expiry())
+
+    async def renew_login(self) -> bool:
+        return self._platform.renewable
+
+
+class Rows:
+    """The database: one login, and whether it takes anything."""
+
+    def __init__(self) -> None:
+        self.row = Login("old")
+        self.away = False
+
+    def _write(self, login: Login) -> None:
+        if self.away:
+            raise Unavailable("the database is away")
+        self.row = login
+
+    async def login(self, account_id: str) -> Login:
+        return self.row
+
+    async def save_cookies(self, account_id: str, cookies: str) -> None:
+        self._write(Login(cookies, self.row.token, self.row.token_expires_at_ms))
+
+    async def save_token(self, account_id: str, token: str, expires_at_ms: int) -> None:
+        self._write(Login(self.row.cookies, token, expires_at_ms))
+
+    async def replace_login(self, account_id: str, cookies: str) -> None:
+        self._write(Login(cookies))
+
+
+class Desk:
+    """A login with all that it stands on."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.platform = Marketplace(self.clock)
+        self.rows = Rows()
+        account = Account("a", "org", "goofish", "1", "shop", True, "device", 0)
+        self.login = AccountLogin(
+            account, platform=self.platform, store=self.rows, clock=self.clock, margin=600, pause=60
+        )
+
+    async def due_after(self, seconds: float) -> bool:
+        """Let time pass; whether a new token is due then."""
+        await self.clock.advance(seconds)
+        return self.login.due
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+async def test_a_token_is_asked_for_once_and_stored(desk: Desk) -> None:
+    """The stored one is used again; the cookies that came with it are kept too."""
+    assert [await desk.login.token() for _ in range(3)] == ["token-1"] * 3
+    assert (desk.rows.row.token, desk.rows.row.cookies) == ("token-1", "old+")
+    again = Desk()
+    again.rows.row = desk.rows.row
+    assert (await again.login.token(), again.platform.tokens) == ("token-1", 0)
+
+
+async def test_a_database_that_refuses_writes_costs_no_token_call(desk: Desk) -> None:
+    """What the platform gave is used from memory, and stored when the database is back."""
+    desk.rows.away = True
+    assert [await desk.login.token() for _ in range(5)] == ["token-1"] * 5
+    at_once = desk.login.unsaved
+    await desk.clock.advance(SAVE_AGAIN_MS / 1000)
+    later = desk.login.unsaved
+    desk.rows.away = False
+    await desk.login.save()
+    assert (at_once, later, desk.login.unsaved) == (False, True, False)
+    assert (desk.rows.row.token, desk.rows.row.cookies) == ("token-1", "old+")
+
+
+async def test_a_short_lived_token_waits_its_pause(desk: Desk) -> None:
+    """A token that lives a second is not asked for each second."""
+    desk.platform.life_ms = 1_000
+    await desk.login.token()
+    assert [await desk.due_after(59), await desk.due_after(1)] == [False, True]
+
+
+async def test_a_token_is_renewed_before_its_end(desk: Desk) -> None:
+    """Ten minutes before, as the margin says."""
+    await desk.login.token()
+    assert [await desk.due_after(20 * 3600 - 601), await desk.due_after(1)] == [False, True]
+
+
+async def test_a_login_that_ran_out_is_renewed_once(desk: Desk) -> None:
+    """The question is asked again after hasLogin; where that says no, only a person can help."""
+    desk.platform.refuses = 1
+    assert await desk.login.token() == "token-1"
+    desk.platform.refuses, desk.platform.renewable = 1, False
+    with pytest.raises(LoginGone):
+        await desk.login.new_token()
+
+
+async def test_a_refused_token_is_forgotten(desk: Desk) -> None:
+    """In memory and in the database; the next one is new."""
+    await desk.login.token()
+    await desk.login.forget_token()
+    assert desk.rows.row.token == ""
+    assert await desk.login.token() == "token-2"
+
+
+async def test_pasted_cookies_are_not_overwritten(desk: Desk) -> None:
+    """A call that began with the old cookies brings home cookies and a token that nobody keeps."""
+    desk.platform.gate = asyncio.Event()
+    late = asyncio.create_task(desk.login.new_token())
+    await asyncio.sleep(0)
+    await desk.login.replace("new")
+    desk.platform.gate.set()
+    await late
+    assert desk.rows.row == Login("new")
+    assert await desk.login.token() == "token-2"
+    assert (desk.rows.row.cookies, desk.rows.row.token) == ("new+", "token-2")
+
+
+async def test_cookies_that_could_not_be_stored_are_not_used(desk: Desk) -> None:
+    """The person is told; what there was before stays."""
+    await desk.login.token()
+    desk.rows.away = True
+    with pytest.raises(Unavailable):
+        await desk.login.replace("new")
+    desk.rows.away = False
+    assert await desk.login.token() == "token-1"
