@@ -3,7 +3,7 @@
 | call | body or query | answer |
 |---|---|---|
 | GET /control | | this table |
-| GET /control/status | | accounts, connected, sockets, registrations, pushes, sends, acks, calls by name |
+| GET /control/status | | accounts, connected, sockets, registrations, kicks, pushes, sends, acks, calls |
 | GET, POST /control/accounts | `{"count", "prefix"}` or `{"accounts": [{"user_id", "nickname"}]}` | all |
 | GET /control/accounts/<id> | | one account with its cookies |
 | POST /control/items | `{"account", "title", "price", "item_id", "quantity"}` | the item |
@@ -161,6 +161,7 @@ class Control:
                 "connected": sum(1 for s in sellers if s.listener is not None),
                 "sockets": len(hub.sessions),
                 "registrations": hub.registrations,
+                "kicks": hub.kicks,
                 "pushes": hub.pushes,
                 "sends": hub.sends,
                 "acks": hub.acks,

@@ -46,7 +46,7 @@ class Hub:
         self.sessions: set[Session] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.random = random.Random(1)
-        self.registrations = self.pushes = self.sends = self.acks = 0
+        self.registrations = self.kicks = self.pushes = self.sends = self.acks = 0
         self.calls: dict[str, int] = {}
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -205,6 +205,7 @@ class Session:
             await self._connection.close(1000)
             return
         if isinstance(seller.listener, Session) and seller.listener is not self:
+            hub.kicks += 1
             seller.listener.kick()
         if self.seller is not None and self.seller is not seller and self.seller.listener is self:
             self.seller.listener = None  # one socket serves one seller
