@@ -311,7 +311,10 @@ class AuthSettings(Settings):
 
     jwt_public_keys: str | None = Field(
         default=None,
-        description="Ed25519 public keys in PEM, one after the other, that tokens may be signed with.",
+        description=(
+            "Ed25519 public keys in PEM, or certificates of such keys, one after the other, that tokens may "
+            "be signed with."
+        ),
         repr=False,
     )
     jwt_public_keys_file: Path | None = Field(

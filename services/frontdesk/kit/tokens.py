@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import aiohttp
 import jwt
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -39,7 +40,7 @@ _CLAIMS = ["sub", "org", "role", "kind", "iss", "aud", "iat", "exp", "jti"]
 _MAX_TOKEN_CHARS = 8192
 _MAX_KEYS = 64
 _MAX_JWKS_BYTES = 256 * 1024
-_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
+_PEM = re.compile(r"-----BEGIN (PUBLIC KEY|CERTIFICATE)-----.+?-----END \1-----", re.DOTALL)
 
 
 class Role(StrEnum):
@@ -75,19 +76,32 @@ def public_jwk(public_key_pem: str) -> dict[str, str]:
 def read_public_keys(pem: str) -> dict[str, Ed25519PublicKey]:
     """The keys of one or more PEM blocks, by key id; raises InvalidArgument when there is none or a wrong
     one.
+
+    A block is a bare public key, or a certificate: only its key counts, not its dates or who signed it (Helm
+    makes key pairs as certificates only).
     """
     keys: dict[str, Ed25519PublicKey] = {}
-    for block in _PEM.findall(pem):
+    for block in _PEM.finditer(pem):
         try:
-            key = serialization.load_pem_public_key(block.encode())
+            key = _read_block(block[1], block[0].encode())
         except (ValueError, UnsupportedAlgorithm):
-            raise InvalidArgument("jwt_public_keys", "holds a PEM block that is no public key") from None
+            raise InvalidArgument(
+                "jwt_public_keys", f"holds a PEM block that is no {block[1].lower()}"
+            ) from None
         if not isinstance(key, Ed25519PublicKey):
             raise InvalidArgument("jwt_public_keys", "only Ed25519 keys sign tokens here")
         keys[_key_id(key)] = key
     if not keys:
-        raise InvalidArgument("jwt_public_keys", "holds no `-----BEGIN PUBLIC KEY-----` block")
+        raise InvalidArgument(
+            "jwt_public_keys", "holds no `-----BEGIN PUBLIC KEY-----` or `-----BEGIN CERTIFICATE-----` block"
+        )
     return keys
+
+
+def _read_block(kind: str, block: bytes) -> object:
+    if kind == "CERTIFICATE":
+        return x509.load_pem_x509_certificate(block).public_key()
+    return serialization.load_pem_public_key(block)
 
 
 def mint(

@@ -6,15 +6,29 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    generate_private_key,
+)
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from frontdesk.kit.clock import ManualClock
 from frontdesk.kit.config import AuthSettings
@@ -29,6 +43,7 @@ from frontdesk.kit.tokens import (
     generate_key_pair,
     mint,
     public_jwk,
+    read_public_keys,
 )
 
 PRIVATE, PUBLIC = generate_key_pair()
@@ -169,6 +184,26 @@ async def test_two_keys_are_good_while_one_replaces_the_other(clock: ManualClock
         assert await verifier.verify(minted(clock, private)) == WHO
 
 
+def certificate(key: Ed25519PrivateKey | EllipticCurvePrivateKey) -> str:
+    """A certificate that signed itself and ran out long ago, as PEM."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "frontdesk")])
+    begin = datetime(2001, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, begin, begin + timedelta(days=1))
+    signed = builder.sign(key, None if isinstance(key, Ed25519PrivateKey) else SHA256())
+    return signed.public_bytes(Encoding.PEM).decode()
+
+
+async def test_the_key_of_a_certificate_is_taken(clock: ManualClock) -> None:
+    """A certificate names the same key as its bare public key, and both kinds may stand in one text."""
+    key = load_pem_private_key(PRIVATE.encode(), None)
+    assert isinstance(key, Ed25519PrivateKey)
+    text = certificate(key)
+    assert read_public_keys(text) == read_public_keys(PUBLIC)
+    assert await Verifier(StaticKeys(text), clock=clock).verify(minted(clock)) == WHO
+    _, other = generate_key_pair()
+    assert len(read_public_keys(f"{text}\n{other}")) == 2
+
+
 def pem_of_other_kinds() -> list[str]:
     keys = (generate_private_key(SECP256R1()), Ed448PrivateKey.generate())
     return [
@@ -179,8 +214,12 @@ def pem_of_other_kinds() -> list[str]:
 
 @pytest.mark.parametrize(
     "pem",
-    ["", "nonsense", PRIVATE, PUBLIC.replace("MC", "xx"), *pem_of_other_kinds()],
-    ids=["empty", "nonsense", "private", "broken", "ec", "ed448"],
+    [
+        *("", "nonsense", PRIVATE, PUBLIC.replace("MC", "xx"), *pem_of_other_kinds()),
+        certificate(generate_private_key(SECP256R1())),
+        PUBLIC.replace("PUBLIC KEY", "CERTIFICATE"),
+    ],
+    ids=["empty", "nonsense", "private", "broken", "ec", "ed448", "ec-certificate", "no-certificate"],
 )
 def test_only_ed25519_public_keys_are_taken(pem: str) -> None:
     """Any other text or kind of key is refused at start."""
