@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
+from frontdesk.fleet import SERVICES
 from frontdesk.kit.database import Database, DatabaseOptions
 from frontdesk.kit.errors import Unavailable
 from frontdesk.kit.migrations import current, head, migrate
@@ -157,3 +159,42 @@ async def test_a_database_that_is_away_is_told_soon(versions: Path) -> None:
     async with opened("postgresql://nobody:none@127.0.0.1:1/x") as database, asyncio.timeout(5):
         with pytest.raises(Unavailable):
             await migrate(database, versions)
+
+
+async def test_a_schema_of_a_newer_version_is_left_alone(url: str, versions: Path) -> None:
+    """While an upgrade rolls, a replica of the version before starts on the newer schema."""
+    add(versions, "0002", "0001", SECOND)
+    async with opened(url) as database:
+        assert await migrate(database, versions)
+        (versions / "0002.py").unlink()
+        assert not await migrate(database, versions)
+        assert await current(database) == "0002"
+
+
+async def test_a_current_schema_needs_no_alembic(url: str, versions: Path) -> None:
+    """A service whose schema is current starts without the time that Alembic takes to load."""
+    async with opened(url) as database:
+        await migrate(database, versions)
+    program = (
+        "import asyncio, sys; from pathlib import Path\n"
+        "from frontdesk.kit.database import Database, DatabaseOptions\n"
+        "from frontdesk.kit.migrations import migrate\n"
+        "async def main():\n"
+        "    database = Database(DatabaseOptions(sys.argv[1], 'engine'))\n"
+        "    assert not await migrate(database, Path(sys.argv[2]))\n"
+        "    await database.close()\n"
+        "asyncio.run(main())\n"
+        "assert 'alembic' not in sys.modules\n"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, url, str(versions))
+    assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_revisions_sort_in_their_order(service: str) -> None:
+    """What the file names say is what Alembic says, of every service."""
+    versions = SERVICES[service].versions
+    scripts = ScriptDirectory(str(versions.parent), version_locations=[str(versions)])
+    in_order = [script.revision for script in scripts.walk_revisions()][::-1]
+    assert in_order == sorted(path.stem.partition("_")[0] for path in versions.glob("[0-9]*.py"))
+    assert in_order[-1] == head(versions)

@@ -3,24 +3,32 @@
 `migrate` may be called by every replica at its start: one works, by an advisory lock on PostgreSQL and by
 BEGIN IMMEDIATE on SQLite, and the others find nothing to do. All steps are one transaction: a migration that
 fails changes nothing. There is no env.py; a connection is handed to Alembic's own environment.
+
+A script's file name begins with its revision, and revisions sort in their order: `0001_first.py`. So a
+service whose schema is current starts without Alembic, and one that finds a revision after its own newest
+knows that a newer version runs beside it, and leaves the schema alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import weakref
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.runtime.environment import EnvironmentContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from frontdesk.kit.database import Database
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
+
+log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 60.0  # for another replica's migration; one statement may take twice as long
 
@@ -28,9 +36,17 @@ PATIENCE_SECONDS = 60.0  # for another replica's migration; one statement may ta
 _turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
 
 
-async def migrate(database: Database, versions: Path) -> None:
-    """Bring the schema to the newest revision in `versions`; raises Unavailable when the database is away."""
-    await database.check()  # what is away is told soon, not after the long patience
+async def migrate(database: Database, versions: Path) -> bool:
+    """Bring the schema to the newest revision in `versions`; says whether there was anything to do.
+
+    Raises Unavailable when the database is away.
+    """
+    # What is away is told soon, not after the long patience below.
+    before, newest = await current(database), head(versions)
+    if before is not None and newest is not None and before >= newest:
+        if before > newest:
+            log.warning("the schema is of a newer version: %s, here is %s", before, newest)
+        return False
     schema = database.options.schema
     patient = Database(dataclasses.replace(database.options, busy_timeout=PATIENCE_SECONDS, pool_size=1))
     try:
@@ -41,35 +57,51 @@ async def migrate(database: Database, versions: Path) -> None:
             if not database.sqlite:
                 lock = text("SELECT pg_advisory_xact_lock(:key)")
                 await connection.execute(lock, {"key": zlib.crc32(f"frontdesk:{schema}".encode())})
-                await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))
+                await _make_schema(connection, schema)
             await connection.run_sync(_upgrade, versions)
     finally:
         await patient.close()
+    return True
+
+
+async def _make_schema(connection: AsyncConnection, schema: str) -> None:
+    """Not IF NOT EXISTS: that asks for the right to make schemas even where there is nothing to make."""
+    found = await connection.execute(
+        text("SELECT 1 FROM pg_namespace WHERE nspname = :name"), {"name": schema}
+    )
+    if found.first() is None:
+        await connection.execute(text(f'CREATE SCHEMA "{schema}"'))
 
 
 async def current(database: Database) -> str | None:
     """The schema's revision, None before the first migration; raises Unavailable."""
-
-    def read(connection: Connection) -> str | None:
-        return MigrationContext.configure(connection).get_current_revision()
-
-    async with database.read() as connection:
-        return await connection.run_sync(read)
+    try:
+        async with database.read() as connection:
+            found = await connection.execute(text("SELECT version_num FROM alembic_version"))
+            revision: str | None = found.scalar()
+            return revision
+    except DBAPIError:  # there is no such table; whatever else it is, the migration will say
+        return None
 
 
 def head(versions: Path) -> str | None:
     """The newest revision in `versions`, None when there is none."""
-    return _scripts(versions).get_current_head()
+    return max((path.stem.partition("_")[0] for path in versions.glob("[0-9]*.py")), default=None)
 
 
 def _scripts(versions: Path) -> ScriptDirectory:
+    from alembic.script import ScriptDirectory
+
     return ScriptDirectory(str(versions.parent), version_locations=[str(versions)])
 
 
 def _upgrade(connection: Connection, versions: Path) -> None:
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+
     scripts = _scripts(versions)
 
-    def steps(revision: Any, _context: MigrationContext) -> Any:
+    def steps(revision: Any, _context: Any) -> Any:
         return scripts._upgrade_revs("heads", revision)
 
     with EnvironmentContext(Config(), scripts, fn=steps) as environment:
