@@ -23,6 +23,7 @@ from frontdesk.kit.tokens import JwtAuthenticator
 from frontdesk.reply_engine.config import ReplyEngineSettings
 
 if TYPE_CHECKING:
+    from frontdesk.kit.bus.topology import ConsumerSpec
     from frontdesk.kit.http import HttpServer
     from frontdesk.kit.rpc.channel import NatsChannel
     from frontdesk.kit.rpc.grpc_door import GrpcServer
@@ -68,6 +69,14 @@ class Entry:
         """The service's component."""
         part: Part = getattr(importlib.import_module(self.module), self.attribute)(settings, spawn)
         return part
+
+    @property
+    def consumers(self) -> tuple[ConsumerSpec, ...]:
+        """Its fixed durable consumers, which must exist before it runs."""
+        found: tuple[ConsumerSpec, ...] = importlib.import_module(
+            f"frontdesk.{self.schema}.topology"
+        ).CONSUMERS
+        return found
 
     @property
     def versions(self) -> Path:

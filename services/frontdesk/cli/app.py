@@ -86,6 +86,14 @@ def migrate() -> None:
     console.print("up to date")
 
 
+@app.command("provision")
+def provision() -> None:
+    """Prepare a fleet: database roles, schemas, NATS streams and consumers, migrations. Again is harmless."""
+    from frontdesk import provision as provisioning
+
+    raise typer.Exit(asyncio.run(provisioning.run(environment(), typer.echo)))
+
+
 def _service(name: str) -> None:
     def run() -> None:
         try:

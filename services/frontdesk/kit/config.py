@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     )
 
     service: ClassVar[str] = "all"
+    # Whether `service` is a command that prepares services, in the table of all keys.
+    command: ClassVar[bool] = False
     # Names of fields of which at least one must be set; each class of the bases may have its own.
     one_of: ClassVar[tuple[str, ...]] = ()
 
@@ -180,10 +182,12 @@ def document(classes: Iterable[type[Settings]]) -> str:
             if rows.setdefault(key, row) != row:
                 raise ValueError(f"{key} means something else in {cls.__name__} than in another service")
             services.setdefault(key, set()).add(cls.service)
-    everyone = {cls.service for cls in classes}
+    everyone = {cls.service for cls in classes if not cls.command}
     lines = ["| key | type | default | meaning | service |", "|---|---|---|---|---|"]
     for key in sorted(rows):
-        users = "all" if services[key] == everyone else ", ".join(sorted(services[key]))
+        users = ", ".join(
+            ["all", *sorted(services[key] - everyone)] if services[key] >= everyone else sorted(services[key])
+        )
         kind, default, meaning = (cell.replace("|", "\\|").replace("\n", " ") for cell in rows[key])
         lines.append(f"| `{key}` | {kind} | {default} | {meaning} | {users} |")
     return "\n".join(lines) + "\n"

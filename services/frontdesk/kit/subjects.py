@@ -116,6 +116,17 @@ def wake(service: str) -> str:
     return f"wake.{encode_token(service)}"
 
 
+def wake_consumer(service: str) -> str:
+    """The durable WAKE consumer that KEDA watches for a service."""
+    return f"wake-{service}"
+
+
+def inbox(service: str) -> str:
+    """Where answers to a service arrive: apart from other services', so that a NATS user may hear its own
+    only."""
+    return f"_INBOX.{encode_token(service)}"
+
+
 def rpc(service: str, method: str, shard: int | None = None) -> str:
     """`service` is the full proto name, `frontdesk.api.replies.v1.ReplyService`; its dots become tokens."""
     base = f"rpc.{service}.{method}"

@@ -28,13 +28,11 @@ from frontdesk.reply_engine.outbox import Outbox, queued_in_chats, stuck
 from frontdesk.reply_engine.receipts import parse_report, store_reports
 from frontdesk.reply_engine.rules.model import LIMITS, Limits
 from frontdesk.reply_engine.snapshot import SnapshotCache
+from frontdesk.reply_engine.topology import CHAT_TIMER, ORDER_TIMER, SWEEP_TIMER
 from frontdesk.reply_engine.traces import intake_trace
 
 log = logging.getLogger(__name__)
 
-CHAT_TIMER = "chat"
-ORDER_TIMER = "order"
-SWEEP_TIMER = "sweep"
 SWEEP_ID = "reply-engine"
 
 

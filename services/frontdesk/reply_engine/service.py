@@ -17,8 +17,7 @@ from frontdesk.api.chats.v1.chat_service_pb2_grpc import add_ChatServiceServicer
 from frontdesk.api.chats.v1.order_service_pb2_grpc import add_OrderServiceServicer_to_server
 from frontdesk.api.replies.v1.reply_service_pb2_grpc import add_ReplyServiceServicer_to_server
 from frontdesk.api.replies.v1.rule_service_pb2_grpc import add_RuleServiceServicer_to_server
-from frontdesk.kit import subjects
-from frontdesk.kit.bus import Bus, Consumer, ConsumerSpec, Timers
+from frontdesk.kit.bus import Bus, Consumer, Timers
 from frontdesk.kit.bus.connection import bus_settings
 from frontdesk.kit.clock import Clock, SystemClock
 from frontdesk.kit.database import Database, DatabaseOptions
@@ -32,7 +31,7 @@ from frontdesk.reply_engine.chats.takeover import Takeover
 from frontdesk.reply_engine.config import ReplyEngineSettings
 from frontdesk.reply_engine.decide import Decider
 from frontdesk.reply_engine.doors import reply_router
-from frontdesk.reply_engine.engine import CHAT_TIMER, ORDER_TIMER, SWEEP_TIMER, Engine, EngineLimits
+from frontdesk.reply_engine.engine import Engine, EngineLimits
 from frontdesk.reply_engine.events import Events
 from frontdesk.reply_engine.facts import FactSource
 from frontdesk.reply_engine.intake import IntakeLimits
@@ -45,19 +44,10 @@ from frontdesk.reply_engine.rpc.rules import RuleServicer
 from frontdesk.reply_engine.rules.model import LIMITS
 from frontdesk.reply_engine.rules.patterns import Patterns
 from frontdesk.reply_engine.snapshot import SnapshotCache
+from frontdesk.reply_engine.topology import DUE, INBOUND, NAME, REPORTS
 
-NAME = "reply-engine"
 SCHEMA = "reply_engine"
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
-
-INBOUND = ConsumerSpec(subjects.INBOUND, NAME, subjects.WILDCARDS[subjects.INBOUND])
-DUE = ConsumerSpec(
-    subjects.TIMERS,
-    NAME,
-    tuple(subjects.due_filter(what) for what in (CHAT_TIMER, ORDER_TIMER, SWEEP_TIMER)),
-)
-REPORTS = ConsumerSpec(subjects.EVENTS, NAME, (subjects.event_filter("reply"),))
-CONSUMERS = (INBOUND, DUE, REPORTS)
 
 Spawn = Callable[[str, Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 Registration = tuple[Callable[[Any, Any], None], Any]

@@ -22,6 +22,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext, api
 from opentelemetry import propagate
 
+from frontdesk.kit import subjects
 from frontdesk.kit.bus.topology import ensure_streams
 from frontdesk.kit.config import NatsSettings
 from frontdesk.kit.errors import FrontdeskError, InvalidArgument, ResourceExhausted, Unavailable
@@ -49,6 +50,7 @@ class BusSettings:
     publish_timeout: float = 5.0
     publishes_in_flight: int = 64
     reconnect_wait: float = 0.25
+    connect_patience: float | None = None  # None: for ever
     ca_file: str | None = None
 
 
@@ -102,6 +104,7 @@ class Bus:
         """Connect, and with `ensure` make sure that all streams exist; raises Unavailable naming the
         server."""
         holder: list[Bus] = []
+        last: list[Exception] = []
 
         async def reconnected() -> None:
             for bus in holder:
@@ -112,30 +115,34 @@ class Bus:
                 bus._changed(bus._on_disconnect, "NATS is gone")
 
         async def failed(error: Exception) -> None:
-            log.warning("NATS client: %s", error)
+            if holder or not last or str(error) != str(last[0]):  # before the first contact each only once
+                log.warning("NATS client: %s", error)
+            last[:] = [error]
 
         nc = Client()
         try:
-            await nc.connect(
-                settings.url.split(","),
-                name=settings.name,
-                user=settings.user,
-                password=settings.password,
-                user_credentials=settings.creds,
-                allow_reconnect=True,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=settings.reconnect_wait,  # type: ignore[arg-type]  # seconds, a fraction works
-                connect_timeout=3,
-                ping_interval=10,
-                max_outstanding_pings=2,
-                pending_size=16 * 1024 * 1024,
-                reconnected_cb=reconnected,
-                disconnected_cb=disconnected,
-                error_cb=failed,
-                tls=_tls(settings.ca_file),
-            )
+            async with asyncio.timeout(settings.connect_patience):
+                await nc.connect(
+                    settings.url.split(","),
+                    name=settings.name,
+                    user=settings.user,
+                    password=settings.password,
+                    user_credentials=settings.creds,
+                    inbox_prefix=subjects.inbox(settings.name),
+                    allow_reconnect=True,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=settings.reconnect_wait,  # type: ignore[arg-type]  # seconds, a fraction works
+                    connect_timeout=3,
+                    ping_interval=10,
+                    max_outstanding_pings=2,
+                    pending_size=16 * 1024 * 1024,
+                    reconnected_cb=reconnected,
+                    disconnected_cb=disconnected,
+                    error_cb=failed,
+                    tls=_tls(settings.ca_file),
+                )
         except (NatsError, OSError, TimeoutError) as error:
-            raise Unavailable(f"NATS can't be reached: {error}") from error
+            raise Unavailable(f"NATS can't be reached: {last[0] if last else error}") from error
         bus = cls(nc, settings)
         holder.append(bus)
         if ensure:

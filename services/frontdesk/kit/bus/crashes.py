@@ -8,17 +8,13 @@ from __future__ import annotations
 import logging
 
 from nats.errors import Error as NatsError
-from nats.js import api
 from nats.js.errors import BadRequestError, KeyNotFoundError, NotFoundError
 from nats.js.kv import KeyValue
 
-from frontdesk.kit import subjects
 from frontdesk.kit.bus.connection import Bus
-from frontdesk.kit.bus.topology import ConsumerSpec
+from frontdesk.kit.bus.topology import CRASHES_BUCKET, ConsumerSpec
 
 log = logging.getLogger(__name__)
-
-KEEP_SECONDS = 86_400.0
 
 
 class CrashLog:
@@ -30,17 +26,16 @@ class CrashLog:
 
     async def _kv(self) -> KeyValue:
         if self._bucket is None:
-            name = subjects.CRASHES_BUCKET
+            js = self._bus.js
             try:
-                self._bucket = await self._bus.js.key_value(name)
+                self._bucket = await js.key_value(CRASHES_BUCKET.name)
             except NotFoundError:
-                config = api.KeyValueConfig(
-                    bucket=name, ttl=KEEP_SECONDS, replicas=self._bus.settings.replicas
-                )
                 try:
-                    self._bucket = await self._bus.js.create_key_value(config)
+                    self._bucket = await js.create_key_value(
+                        CRASHES_BUCKET.config(self._bus.settings.replicas)
+                    )
                 except BadRequestError:  # another replica was faster
-                    self._bucket = await self._bus.js.key_value(name)
+                    self._bucket = await js.key_value(CRASHES_BUCKET.name)
         return self._bucket
 
     async def begin(self, spec: ConsumerSpec, sequence: int) -> int:

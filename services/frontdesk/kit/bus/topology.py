@@ -1,20 +1,31 @@
-"""Every stream and every fixed consumer of the product, and how they come to exist.
+"""Every stream and bucket of the product, the shape of a consumer, and how they come to exist.
 
-`ensure_streams` and `ensure_consumer` may be called by any replica at any time: they create what is missing,
-update what differs and leave the rest alone. Consumers that belong to a shard are made by its owner.
+`frontdesk provision` makes them before anything needs them. A service looks whether they are there as it
+knows them, makes what is missing and changes what differs. Its NATS user may lack the right to: what is
+missing is an error then, what differs is left to the version that provisioned it. A service's fixed consumers
+are declared in its `topology.py`; consumers that belong to a shard are made by its owner.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Awaitable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext, api
-from nats.js.errors import BadRequestError, NotFoundError
+from nats.js.errors import NotFoundError
 
 from frontdesk.kit import subjects
 from frontdesk.kit.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+# What an `ensure` did; None is nothing.
+Change = Literal["made", "changed"]
 
 DAY = 86_400.0
 MIB = 1024 * 1024
@@ -93,26 +104,121 @@ STREAMS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class BucketSpec:
+    """A key-value bucket that keeps the newest value of each key, for `ttl` seconds (0: for good)."""
+
+    name: str
+    ttl: float = 0
+    direct: bool = False
+
+    def config(self, replicas: int) -> api.KeyValueConfig:
+        return api.KeyValueConfig(
+            bucket=self.name, history=1, ttl=self.ttl or None, replicas=replicas, direct=self.direct
+        )
+
+
+SHARDS_BUCKET = BucketSpec(subjects.SHARDS_BUCKET, direct=True)
+CRASHES_BUCKET = BucketSpec(subjects.CRASHES_BUCKET, ttl=DAY)
+BUCKETS = (SHARDS_BUCKET, CRASHES_BUCKET)
+
+
+def wake_consumer(service: str) -> ConsumerSpec:
+    """What tells KEDA that a service is wanted. Nobody takes from it: a message counts until it expires."""
+    return ConsumerSpec(subjects.WAKE, subjects.wake_consumer(service), (subjects.wake(service),))
+
+
 async def ensure_streams(js: JetStreamContext, replicas: int = 1) -> None:
-    """Create or update every stream; raises Unavailable when JetStream does not answer."""
-    for spec in STREAMS:
-        config = spec.config(replicas)
+    """Make sure that every stream exists, all at a time; raises Unavailable naming one that does not."""
+    await asyncio.gather(*(ensure_stream(js, spec, replicas) for spec in STREAMS))
+
+
+async def ensure_stream(js: JetStreamContext, spec: StreamSpec, replicas: int = 1) -> Change | None:
+    """Make or change one stream; says what it did. Raises Unavailable."""
+    wanted = spec.config(replicas)
+    with _problems(f"stream {spec.name}", stream=spec.name):
         try:
-            try:
-                await js.add_stream(config)
-            except BadRequestError:  # it exists with another configuration
-                await js.update_stream(config)
-        except (NatsError, TimeoutError) as error:
-            raise Unavailable(f"stream {spec.name} could not be made: {error}", stream=spec.name) from error
+            found = (await js.stream_info(spec.name)).config
+        except NotFoundError:
+            await js.add_stream(wanted)
+            return "made"
+        if not _differs(found, wanted, _STREAM_FIELDS):
+            return None
+        return await _change(f"stream {spec.name}", js.update_stream(wanted))
 
 
-async def ensure_consumer(js: JetStreamContext, spec: ConsumerSpec, *, remake: bool = False) -> None:
-    """Create or update a consumer. With `remake` an existing one is deleted first, so that every message that
-    an earlier owner holds comes back at once and its late acknowledgements mean nothing."""
-    try:
+async def ensure_bucket(js: JetStreamContext, spec: BucketSpec, replicas: int = 1) -> Change | None:
+    """Make a bucket, or change how many copies there are; says what it did. Raises Unavailable."""
+    with _problems(f"bucket {spec.name}", bucket=spec.name):
+        try:
+            found = (await js.stream_info(f"KV_{spec.name}")).config
+        except NotFoundError:
+            await js.create_key_value(spec.config(replicas))
+            return "made"
+        if found.num_replicas == replicas:
+            return None
+        return await _change(f"bucket {spec.name}", js.update_stream(replace(found, num_replicas=replicas)))
+
+
+async def ensure_consumer(js: JetStreamContext, spec: ConsumerSpec, *, remake: bool = False) -> Change | None:
+    """Make or change a consumer; says what it did. Raises Unavailable.
+
+    With `remake` an existing one is deleted first, so that every message that an earlier owner holds comes
+    back at once and its late acknowledgements mean nothing.
+    """
+    with _problems(f"consumer {spec.name}", consumer=spec.name):
         if remake:
             with contextlib.suppress(NotFoundError):
                 await js.delete_consumer(spec.stream, spec.name)
-        await js.add_consumer(spec.stream, spec.config())
-    except (NatsError, TimeoutError) as error:
-        raise Unavailable(f"consumer {spec.name} could not be made: {error}", consumer=spec.name) from error
+            await js.add_consumer(spec.stream, spec.config())
+            return "made"
+        try:
+            found = (await js.consumer_info(spec.stream, spec.name)).config
+        except NotFoundError:
+            await js.add_consumer(spec.stream, spec.config())
+            return "made"
+        if not _differs(found, spec.config(), _CONSUMER_FIELDS):
+            return None
+        return await _change(f"consumer {spec.name}", js.add_consumer(spec.stream, spec.config()))
+
+
+async def _change(what: str, work: Awaitable[object]) -> Change | None:
+    """Do it; no answer means that this user may not, and whoever provisions knows better."""
+    try:
+        await work
+    except TimeoutError:
+        log.warning("%s is not as this version declares it; `frontdesk provision` changes it", what)
+        return None
+    return "changed"
+
+
+@contextlib.contextmanager
+def _problems(what: str, **facts: str) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise Unavailable(
+            f"{what}: NATS gives no answer. Is it missing, and may this NATS user not make it? "
+            "`frontdesk provision` does",
+            **facts,
+        ) from error
+    except NatsError as error:
+        raise Unavailable(f"{what} could not be made: {error}", **facts) from error
+
+
+def _differs(found: object, wanted: object, names: Iterable[str]) -> bool:
+    """Whether a field has another value; the server leaves out what is zero."""
+    return any((getattr(found, name) or None) != (getattr(wanted, name) or None) for name in names)
+
+
+_STREAM_FIELDS = (
+    "subjects",
+    "max_age",
+    "max_bytes",
+    "max_msgs_per_subject",
+    "discard",
+    "num_replicas",
+    "duplicate_window",
+    "allow_msg_schedules",
+)
+_CONSUMER_FIELDS = ("filter_subject", "filter_subjects", "ack_wait", "max_ack_pending", "max_deliver")

@@ -1,0 +1,67 @@
+"""A fleet whose services have NATS users and PostgreSQL roles of their own, and only the rights they need."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from frontdesk.provision import provision
+from support.permissions import PASSWORD, configuration
+from support.processes import Fleet
+
+SERVICES = ("connection-gateway", "reply-engine")
+
+
+def database_url(admin: str, service: str) -> str:
+    """The same database as a role of the service's own, whose password needs quoting."""
+    url = make_url(admin).set(username=f"test-{service}", password=f'it\'s "{service}" 100%')
+    return url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path, postgres: str) -> AsyncIterator[Fleet]:
+    databases = {service: database_url(postgres, service) for service in SERVICES}
+    fleet = Fleet(tmp_path, gateways=0, engines=0, databases=databases)
+    fleet.nats.extra_config = configuration((fleet.nats.user, fleet.nats.password))
+    await fleet.start()
+    environ = {
+        "FRONTDESK_NATS_URL": f"nats://127.0.0.1:{fleet.nats.port}",
+        "FRONTDESK_NATS_USER": "provision",
+        "FRONTDESK_NATS_PASSWORD": PASSWORD.format("provision"),
+        "FRONTDESK_ADMIN_DATABASE_URL": postgres,
+        "FRONTDESK_CONNECTION_GATEWAY_DATABASE_URL": databases["connection-gateway"],
+        "FRONTDESK_REPLY_ENGINE_DATABASE_URL": databases["reply-engine"],
+        "FRONTDESK_PROVISION_SECONDS": "20",
+    }
+    await provision(environ, print)
+    for service in SERVICES:
+        user = {"FRONTDESK_NATS_USER": service, "FRONTDESK_NATS_PASSWORD": PASSWORD.format(service)}
+        await fleet.add(service, f"{service}-0", **user)
+    for service in SERVICES:
+        await fleet.until_ready(f"{service}-0")
+    yield fleet
+    await fleet.stop()
+
+
+async def test_a_buyer_is_answered_under_least_rights(fleet: Fleet) -> None:
+    """Services that may make neither streams nor schemas start, answer, hand over and refuse nobody."""
+    await fleet.add_accounts(2, debounce_ms=200)
+    await fleet.add_rule("available", "yes: {send_message}")
+    load = await fleet.load(messages=10, text="is #{n} available")
+    verdict = await fleet.until_answered(load, 30)
+    assert (verdict["answered"], verdict["waiting"]) == (10, 0)
+    await fleet.add(
+        "connection-gateway",
+        "connection-gateway-1",
+        FRONTDESK_NATS_USER="connection-gateway",
+        FRONTDESK_NATS_PASSWORD=PASSWORD.format("connection-gateway"),
+    )
+    await fleet.until_ready("connection-gateway-1")
+    load = await fleet.load(messages=10, text="is #{n} available")
+    verdict = await fleet.until_answered(load, 30)
+    assert (verdict["answered"], verdict["waiting"]) == (10, 0)
+    log = (fleet.folder / "nats" / "nats.log").read_text()
+    assert [line for line in log.splitlines() if "Violation" in line] == []
