@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from fastapi import APIRouter
-
 from frontdesk.connection_gateway.config import GatewaySettings
 from frontdesk.kit.config import AuthSettings, DatabaseSettings, Settings, TelemetrySettings, load
-from frontdesk.kit.lifecycle import Service, Spawn
-from frontdesk.kit.tokens import JwtAuthenticator
+from frontdesk.kit.errors import FrontdeskError
+from frontdesk.kit.lifecycle import Service, Spawn, run_program
 from frontdesk.reply_engine.config import ReplyEngineSettings
 
 if TYPE_CHECKING:
+    from fastapi import APIRouter
+
     from frontdesk.kit.bus.topology import ConsumerSpec
     from frontdesk.kit.http import HttpServer
     from frontdesk.kit.rpc.channel import NatsChannel
@@ -124,6 +125,8 @@ class Doors:
         self._service = service
         self._parts = parts
         self._plan = plan
+        from frontdesk.kit.tokens import JwtAuthenticator
+
         self._authenticator = JwtAuthenticator.from_settings(auth)
         self.http: HttpServer | None = None
         self.grpc: GrpcServer | None = None
@@ -202,9 +205,14 @@ def build(name: str, environ: Mapping[str, str]) -> Service:
     return service
 
 
-async def run_service(name: str, environ: Mapping[str, str]) -> int:
-    """Run one service until it is told to stop; returns the exit code."""
-    return await build(name, environ).run()
+def run_service(name: str, environ: Mapping[str, str]) -> int:
+    """Run one service as this process until it is told to stop; returns the exit code, 2 when its settings
+    do not let it start."""
+    try:
+        return run_program(lambda: build(name, environ).run())
+    except FrontdeskError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return 2
 
 
 async def migrate_all(names: Sequence[str], environ: Callable[[str], Mapping[str, str]]) -> None:

@@ -17,7 +17,6 @@ from frontdesk import fleet
 from frontdesk.kit.bus.consumer import Consumer
 from frontdesk.kit.config import environment
 from frontdesk.kit.database import Database
-from frontdesk.kit.lifecycle import run_program
 from frontdesk.reply_engine.engine import Engine
 from frontdesk.reply_engine.outbox import Outbox
 
@@ -90,7 +89,7 @@ def main() -> int:
     if step not in STEPS:
         raise SystemExit(f"no step {step!r}; there are {STEPS}")
     arm(step, Death(times))
-    return run_program(lambda: fleet.run_service("reply-engine", environment()))
+    return fleet.run_service("reply-engine", environment())
 
 
 if __name__ == "__main__":

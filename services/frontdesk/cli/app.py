@@ -96,12 +96,7 @@ def provision() -> None:
 
 def _service(name: str) -> None:
     def run() -> None:
-        try:
-            code = run_program(lambda: fleet.run_service(name, environment()))
-        except FrontdeskError as error:
-            errors.print(error.message, highlight=False)
-            raise typer.Exit(2) from error
-        raise typer.Exit(code)
+        raise typer.Exit(fleet.run_service(name, environment()))
 
     run.__doc__ = f"Run the service {name} alone, with the settings of the environment."
     app.command(name)(run)
