@@ -5,9 +5,11 @@ BIN := .venv/bin
 READY := .venv/.ready
 # Test processes; a file's tests stay together, idle processes take over files that wait.
 JOBS ?= 2
+# What `make image` builds; `--load` gives it to the current cluster.
+IMAGES ?= frontdesk
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fmt protos docs bench chaos lock clean
+.PHONY: help setup run test lint fmt protos docs image bench chaos lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +44,9 @@ protos: $(READY) ## generate the Python code of protos/
 
 docs: $(READY) ## generate docs/configuration.md
 	@$(BIN)/python tools/config_docs.py
+
+image: $(READY) ## build the image with buildah (IMAGES="frontdesk nats-server postgres --load" for a test cluster)
+	@cd tools && ../$(BIN)/python -m images $(IMAGES)
 
 bench: $(READY) ## measure; one JSON line each
 	@for bench in tools/bench/*.py; do $(BIN)/python $$bench || exit 1; done
