@@ -19,12 +19,14 @@ from sqlalchemy import make_url
 from frontdesk import fleet
 from frontdesk.kit import subjects
 from frontdesk.kit.bus import Bus, BusSettings
+from frontdesk.kit.bus.connection import bus_settings
 from frontdesk.kit.bus.topology import BUCKETS, STREAMS, ensure_stream
-from frontdesk.kit.config import ConfigError
+from frontdesk.kit.config import ConfigError, NatsSettings, load
 from frontdesk.kit.errors import DeadlineExceeded, FailedPrecondition, Unavailable
 from frontdesk.kit.nats_server import NatsServer
 from frontdesk.kit.shards.store import ShardStore
 from frontdesk.provision import provision, run
+from support.certificates import self_signed
 from support.permissions import PASSWORD, configuration
 from support.postgres import PostgresServer
 
@@ -325,3 +327,25 @@ async def test_the_bucket_of_shards_is_the_one_that_shards_would_make(nats_serve
         await admin.js.delete_key_value(subjects.SHARDS_BUCKET)
     assert configs[0] == configs[1]
     await admin.close()
+
+
+async def test_nats_with_an_authority_of_its_own(tmp_path: Path) -> None:
+    """FRONTDESK_NATS_CA_FILE names whose certificates are trusted; without it those of the system are."""
+    certificate, key = self_signed(tmp_path)
+    server = NatsServer(store=tmp_path / "nats")
+    server.extra_config = f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}'
+    await server.start()
+    environ = {
+        "FRONTDESK_NATS_URL": f"tls://127.0.0.1:{server.port}",
+        "FRONTDESK_NATS_USER": server.user,
+        "FRONTDESK_NATS_PASSWORD": server.password,
+    }
+    try:
+        with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            await Bus.connect(replace(bus_settings(load(NatsSettings, environ), "x"), connect_patience=1))
+        environ["FRONTDESK_NATS_CA_FILE"] = str(certificate)
+        bus = await Bus.connect(bus_settings(load(NatsSettings, environ), "x"))
+        await bus.publish(subjects.dead("X"), b"")
+        await bus.close()
+    finally:
+        await server.stop()

@@ -228,6 +228,10 @@ class NatsSettings(Settings):
     nats_creds: Path | None = Field(
         default=None, description="A NATS credentials file, in place of user and password."
     )
+    nats_ca_file: Path | None = Field(
+        default=None,
+        description="The only authority whose certificates of NATS count; not set: the system's, for `tls://`.",
+    )
 
     @field_validator("nats_url")
     @classmethod

@@ -73,6 +73,7 @@ def bus_settings(settings: NatsSettings, name: str, replicas: int = 1) -> BusSet
         password=settings.nats_password.get_secret_value() if settings.nats_password else None,
         creds=str(settings.nats_creds) if settings.nats_creds else None,
         replicas=replicas,
+        ca_file=str(settings.nats_ca_file) if settings.nats_ca_file else None,
     )
 
 
@@ -98,6 +99,7 @@ class Bus:
         self._acks = Mailbox(self._wire, settings.name, _stray)
         self._on_reconnect: list[Callable[[], None]] = []
         self._on_disconnect: list[Callable[[], None]] = []
+        self._closing = False
 
     @classmethod
     async def connect(cls, settings: BusSettings, *, ensure: bool = True) -> Bus:
@@ -112,6 +114,8 @@ class Bus:
 
         async def disconnected() -> None:
             for bus in holder:
+                if bus._closing:
+                    continue
                 bus._changed(bus._on_disconnect, "NATS is gone")
 
         async def failed(error: Exception) -> None:
@@ -271,6 +275,7 @@ class Bus:
 
     async def close(self) -> None:
         """Flush what is written and close."""
+        self._closing = True
         if self.nc.is_connected:
             try:
                 await self.nc.drain()
