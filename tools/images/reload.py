@@ -1,5 +1,4 @@
-#!/opt/frontdesk/bin/python3
-"""Run a command, and again whenever a Python file below a folder changes: `frontdesk-reload FOLDER COMMAND…`.
+"""Run a command, and again whenever a Python file below a folder changes: `reload.py FOLDER COMMAND…`.
 
 For development in a pod: Skaffold syncs files, this sees them. The command gets SIGTERM and as long as it
 takes; one that ended by itself is started at the next change only, so that its last words can be read.
@@ -73,5 +72,5 @@ class Reloader:
 
 if __name__ == "__main__":
     if len(sys.argv) < 3:
-        sys.exit("usage: frontdesk-reload FOLDER COMMAND...")
+        sys.exit("usage: reload.py FOLDER COMMAND...")
     sys.exit(Reloader(Path(sys.argv[1]), sys.argv[2:]).run())

@@ -1,19 +1,17 @@
 """What skaffold.yaml's custom build runs: the image by the name that Skaffold gives, where it looks for it.
 
-Skaffold tells by PUSH_IMAGE whether its cluster pulls from a registry (then the image is pushed there) or
-takes images of the local Docker (then it is brought there). With FRONTDESK_IMAGE_LOADER the cluster gets it
-too.
+Skaffold tells by PUSH_IMAGE whether its cluster pulls from a registry: then the image is pushed there. Else
+the cluster gets it by FRONTDESK_IMAGE_LOADER where that is set, or takes it from the local Docker.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 
 from images import load, oci
 
 TARGET = "FRONTDESK_IMAGE_TARGET"
-INSECURE = "FRONTDESK_IMAGE_INSECURE"
+_LOOPBACK = ("localhost", "127.")
 
 
 def build(environ: Mapping[str, str], frontdesk: Callable[[str, str], None]) -> None:
@@ -23,10 +21,13 @@ def build(environ: Mapping[str, str], frontdesk: Callable[[str, str], None]) -> 
         raise oci.ImageError("IMAGE is not set: this is for Skaffold to call, see skaffold.yaml")
     frontdesk(tag, environ.get(TARGET) or "frontdesk")
     if environ.get("PUSH_IMAGE") == "true":
-        oci.push(tag, insecure=environ.get(INSECURE) == "true")
+        oci.push(tag, insecure=tag.startswith(_LOOPBACK))
         return
     archive = oci.archive(tag)
-    if environ.get(load.KEY):
-        load.load([archive], environ)
-    if shutil.which("docker"):
-        oci.run("docker", "load", "--input", archive)
+    try:
+        if environ.get(load.KEY):
+            load.load([archive], environ)
+        else:
+            oci.run("docker", "load", "--input", archive)
+    finally:
+        archive.unlink()  # each build has a tag of its own
