@@ -1,0 +1,39 @@
+"""Asks the doors of the services named as arguments: ready over HTTP, serving over gRPC, shut without a token."""
+
+import sys
+import urllib.error
+import urllib.request
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+SECONDS = 10
+
+
+def problem(host):
+    with urllib.request.urlopen(f"http://{host}:8000/readyz", timeout=SECONDS) as answer:
+        answer.read()
+    try:
+        urllib.request.urlopen(f"http://{host}:8000/cookies/list", timeout=SECONDS)
+        return "a door opens without a token"
+    except urllib.error.HTTPError as refused:
+        if refused.code not in (401, 404):
+            return f"a door without a token says {refused.code}"
+    with grpc.insecure_channel(f"{host}:50051") as channel:
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=SECONDS)
+    return None if answer.status == health_pb2.HealthCheckResponse.SERVING else "gRPC does not serve"
+
+
+def main(hosts):
+    failed = False
+    for host in hosts:
+        try:
+            found = problem(host)
+        except (OSError, grpc.RpcError) as error:
+            found = str(error)
+        print(f"{host}: {found or 'well'}", flush=True)
+        failed = failed or found is not None
+    return failed
+
+
+sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,74 @@
+{{/* docs/operations.md has a row for each: what it means and what to do. */}}
+{{- define "frontdesk.alerts" -}}
+{{- $pods := printf "namespace=%q,pod=~%q" .Release.Namespace (printf "%s-.*" (include "frontdesk.fullname" .)) -}}
+{{- $gateway := printf "namespace=%q,job=\"connection-gateway\"" .Release.Namespace -}}
+- alert: FrontdeskShardsWithoutOwner
+  expr: sum(frontdesk_shards_owned{ {{- $gateway -}} }) < {{ .Values.shards }} or absent(frontdesk_shards_owned{ {{- $gateway -}} })
+  for: 1m
+  labels: {severity: critical}
+  annotations:
+    summary: Accounts of some shards are offline.
+    runbook: Are gateway pods ready, and is NATS? `kubectl get pods`; /readyz of a gateway names what it lacks.
+- alert: FrontdeskShardsLost
+  expr: sum(increase(frontdesk_shards_losses_total{ {{- $gateway -}} }[10m])) > 3
+  labels: {severity: warning}
+  annotations:
+    summary: Gateway replicas lose shards that they did not hand over.
+    runbook: A replica stands still or is cut off from NATS. Look for throttled CPU, paused nodes and NATS restarts.
+- alert: FrontdeskPodNotReady
+  expr: max by (pod) (kube_pod_status_ready{ {{- $pods -}} ,condition="false"} == 1 unless on (pod) kube_pod_status_phase{ {{- $pods -}} ,phase="Succeeded"} == 1) > 0
+  for: 5m
+  labels: {severity: warning}
+  annotations:
+    summary: '{{ "{{" }} $labels.pod {{ "}}" }} has not been ready for five minutes.'
+    runbook: /readyz says why; `kubectl describe pod` when it does not even start.
+- alert: FrontdeskPodRestarts
+  expr: sum by (pod) (increase(kube_pod_container_status_restarts_total{ {{- $pods -}} }[15m])) > 3
+  labels: {severity: warning}
+  annotations:
+    summary: '{{ "{{" }} $labels.pod {{ "}}" }} restarts again and again.'
+    runbook: '`kubectl logs --previous`; the last line says what it ended over. OOMKilled wants more memory.'
+- alert: FrontdeskProvisionFailed
+  expr: max by (job_name) (kube_job_status_failed{namespace={{ .Release.Namespace | quote }},job_name=~"{{ include "frontdesk.fullname" . }}-provision-.*"}) > 0
+  labels: {severity: critical}
+  annotations:
+    summary: Streams, schemas or migrations could not be made.
+    runbook: '`kubectl logs job/…-provision-…` names what it waited for or was refused; then `helm upgrade` again.'
+- alert: FrontdeskDoorErrors
+  expr: sum by (job) (rate(http_server_request_duration_seconds_count{namespace={{ .Release.Namespace | quote }},http_response_status_code=~"5.."}[5m])) / sum by (job) (rate(http_server_request_duration_seconds_count{namespace={{ .Release.Namespace | quote }}}[5m])) > 0.05
+  for: 5m
+  labels: {severity: warning}
+  annotations:
+    summary: More than one in twenty requests to {{ "{{" }} $labels.job {{ "}}" }} fails.
+    runbook: The log line of a failed request has its trace id and reason; 503 means a dependency is away.
+- alert: FrontdeskVolumeFilling
+  expr: min by (persistentvolumeclaim) (kubelet_volume_stats_available_bytes{namespace={{ .Release.Namespace | quote }},persistentvolumeclaim=~"data-{{ include "frontdesk.fullname" . }}-.*"} / kubelet_volume_stats_capacity_bytes) < 0.15
+  for: 10m
+  labels: {severity: critical}
+  annotations:
+    summary: The volume {{ "{{" }} $labels.persistentvolumeclaim {{ "}}" }} is nearly full.
+    runbook: Enlarge the claim. NATS refuses messages when it is full, PostgreSQL stops.
+{{- if .Values.monitoring.natsExporter.enabled }}
+{{- $streams := printf "namespace=%q" .Release.Namespace }}
+- alert: FrontdeskMessagesWait
+  expr: max by (stream_name, consumer_name) (jetstream_consumer_num_pending{ {{- $streams -}} ,stream_name=~"INBOUND|OUTBOUND|TIMERS"}) > {{ .Values.monitoring.prometheusRule.waitingMessages }}
+  for: 2m
+  labels: {severity: critical}
+  annotations:
+    summary: Messages wait in {{ "{{" }} $labels.stream_name {{ "}}" }}; buyers are not answered.
+    runbook: INBOUND and TIMERS want the reply-engine, OUTBOUND a gateway. Are they ready, is the database slow?
+- alert: FrontdeskDeadLetters
+  expr: max(increase(jetstream_stream_total_messages{ {{- $streams -}} ,stream_name="DEAD"}[15m])) > 0
+  labels: {severity: warning}
+  annotations:
+    summary: A message could not be handled by anybody.
+    runbook: DEAD keeps it for thirty days with the reason.
+- alert: FrontdeskStreamFilling
+  expr: max by (stream_name) (jetstream_stream_total_bytes{ {{- $streams -}} ,stream_name=~"INBOUND|OUTBOUND|TIMERS|NOTIFY"}) > 0.8 * 1024 * 1024 * 1024
+  for: 5m
+  labels: {severity: critical}
+  annotations:
+    summary: '{{ "{{" }} $labels.stream_name {{ "}}" }} nears its gibibyte and will refuse messages.'
+    runbook: Whoever reads it is away or too slow; see FrontdeskMessagesWait.
+{{- end }}
+{{- end -}}

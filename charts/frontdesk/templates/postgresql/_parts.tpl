@@ -1,0 +1,3 @@
+{{- define "frontdesk.postgresql.component" -}}
+{{- dict "name" "postgresql" "values" .Values.postgresql "uid" .Values.postgresql.uid | toYaml -}}
+{{- end -}}

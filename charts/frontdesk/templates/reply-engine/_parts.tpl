@@ -1,0 +1,23 @@
+{{- define "frontdesk.engine" -}}
+{{- $values := include "frontdesk.service.values" (dict "root" $ "name" "reply-engine") | fromYaml -}}
+{{- dict "name" "reply-engine" "kind" "Deployment" "values" $values "streams" (list "INBOUND" "TIMERS" "EVENTS") | toYaml -}}
+{{- end -}}
+
+{{/* What the reply-engine may say and hear on NATS, besides what every service may. */}}
+{{- define "frontdesk.rights.reply-engine" -}}
+publish:
+  - outbound.>
+  - timer.>
+  - $JS.API.STREAM.PURGE.TIMERS
+  - rpc.frontdesk.api.accounts.>
+  - rpc.frontdesk.api.ai.>
+  {{- range list "INBOUND" "TIMERS" "EVENTS" }}
+  - $JS.API.CONSUMER.INFO.{{ . }}.reply-engine
+  - $JS.API.CONSUMER.MSG.NEXT.{{ . }}.reply-engine
+  - $JS.ACK.{{ . }}.reply-engine.>
+  {{- end }}
+subscribe:
+  - rpc.frontdesk.api.replies.>
+  - rpc.frontdesk.api.chats.>
+  - event.>
+{{- end -}}

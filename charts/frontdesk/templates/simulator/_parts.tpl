@@ -1,0 +1,3 @@
+{{- define "frontdesk.simulator.component" -}}
+{{- dict "name" "simulator" "values" .Values.simulator | toYaml -}}
+{{- end -}}
