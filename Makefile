@@ -9,10 +9,10 @@ JOBS ?= 2
 IMAGES ?= frontdesk
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fmt protos docs image bench chaos lock clean
+.PHONY: help setup run test test-chart lint fmt protos docs image bench chaos lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv with everything that is locked (needs Python 3.11+ only)
 
@@ -32,6 +32,9 @@ run: $(READY) ## run everything here, with a simulated platform, accounts and bu
 test: $(READY) ## run the tests
 	@$(BIN)/pytest -n $(JOBS) --dist worksteal
 
+test-chart: $(READY) ## check charts/frontdesk; the first time fetches what it needs, with Go
+	@PYTHONPATH=tools $(BIN)/python -m chart
+
 lint: $(READY) ## check format, types, layers, house rules, locks, protos, generated files
 	@$(BIN)/python tools/lint.py
 
@@ -42,8 +45,9 @@ fmt: $(READY) ## format the code and mend what ruff can mend
 protos: $(READY) ## generate the Python code of protos/
 	@$(BIN)/python tools/protos.py
 
-docs: $(READY) ## generate docs/configuration.md
+docs: $(READY) ## generate docs/configuration.md and the chart's table of values
 	@$(BIN)/python tools/config_docs.py
+	@$(BIN)/python tools/chart/values_docs.py
 
 image: $(READY) ## build the image with buildah (IMAGES="frontdesk nats-server postgres --load" for a test cluster)
 	@cd tools && ../$(BIN)/python -m images $(IMAGES)

@@ -64,6 +64,7 @@ def steps(root: Path) -> list[Step]:
         Step("locks", script("lock", "--check")),
         Step("protos", script("protos", "--check")),
         Step("configuration", script("config_docs", "--check")),
+        Step("chart values", script("chart/values_docs", "--check")),
         Step("buf lint", tool("buf", "lint", "protos")),
         Step("buf breaking", tool("buf", "breaking", "protos", "--against", against)),
     ]

@@ -32,9 +32,9 @@
 {{- define "frontdesk.env.database" -}}
 {{- $values := .root.Values.postgresql -}}
 {{- if $values.enabled -}}
-{{ include "frontdesk.secretEnv" (dict "name" (printf "%s_PASSWORD" .variable) "secret" .secret "key" .name) }}
+{{ include "frontdesk.secretEnv" (dict "name" (include "frontdesk.env.passwordName" .) "secret" .secret "key" .name) }}
 - name: {{ .variable }}
-  value: {{ printf "postgresql://%s:$(%s_PASSWORD)@%s:5432/%s" (.name | replace "-" "_") .variable (include "frontdesk.name" (dict "root" .root "name" "postgresql")) $values.database }}
+  value: {{ printf "postgresql://%s:$(%s)@%s:5432/%s" (.name | replace "-" "_") (include "frontdesk.env.passwordName" .) (include "frontdesk.name" (dict "root" .root "name" "postgresql")) $values.database }}
 {{- else -}}
 {{ include "frontdesk.secretEnv" (dict "name" .variable "secret" .secret "key" .name) }}
 {{- end -}}
@@ -61,4 +61,9 @@
 - name: {{ $key }}
   value: {{ $value | toString | quote }}
 {{- end }}
+{{- end -}}
+
+
+{{- define "frontdesk.env.passwordName" -}}
+{{- .variable | trimPrefix "FRONTDESK_" | replace "_URL" "_PASSWORD" -}}
 {{- end -}}

@@ -8,9 +8,11 @@ One service: its settings, its pod, and what stands around a pod. A folder templ
 {{- mergeOverwrite (deepCopy .root.Values.serviceDefaults) (deepCopy (index .root.Values.services .name)) | toYaml -}}
 {{- end -}}
 
-{{/* Who scales it: `keda`, `hpa` or nobody. Never two. */}}
+{{/* Who scales it: `keda`, `hpa` or nobody. Never two. KEDA needs streams to look at: "frontdesk.streams.<name>" lists
+those with a durable consumer of the service's name, none for a service that can't sleep. */}}
 {{- define "frontdesk.scaler" -}}
-{{- if and .root.Values.keda.enabled .values.keda.enabled -}}keda
+{{- $streams := include (printf "frontdesk.streams.%s" .name) .root -}}
+{{- if and $streams .root.Values.keda.enabled .values.keda.enabled -}}keda
 {{- else if .values.autoscaling.enabled -}}hpa
 {{- end -}}
 {{- end -}}

@@ -28,15 +28,15 @@ spec:
 {{- end -}}
 
 {{/*
-By the lag of a service's JetStream consumers, down to zero. "streams" are those with a durable consumer of the
-service's name; its WAKE consumer is added: a message there means that somebody calls. The provision Job makes all of
+By the lag of a service's JetStream consumers, down to zero. Its WAKE consumer is added: a message there means that
+somebody calls. The provision Job makes all of
 them before any pod: KEDA takes a missing consumer for an error and scales no more.
 */}}
 {{- define "frontdesk.scaledObject" -}}
 {{- $keda := .values.keda -}}
 {{- $wake := dict "stream" "WAKE" "consumer" (printf "wake-%s" .name) "lag" 1000 -}}
 {{- $triggers := list -}}
-{{- range .streams -}}
+{{- range splitList " " (include (printf "frontdesk.streams.%s" .name) .root) -}}
 {{- $triggers = append $triggers (dict "stream" . "consumer" $.name "lag" $keda.lagThreshold) -}}
 {{- end -}}
 apiVersion: keda.sh/v1alpha1

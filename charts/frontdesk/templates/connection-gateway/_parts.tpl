@@ -3,6 +3,9 @@
 {{- dict "name" "connection-gateway" "kind" "StatefulSet" "values" $values | toYaml -}}
 {{- end -}}
 
+{{/* It holds connections: it never sleeps. */}}
+{{- define "frontdesk.streams.connection-gateway" -}}{{- end -}}
+
 {{/* Variables of the gateway alone: its name in leases, and where the marketplace is when it is simulated. */}}
 {{- define "frontdesk.gateway.env" -}}
 FRONTDESK_REPLICA:

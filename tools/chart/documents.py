@@ -1,0 +1,119 @@
+"""What the chart says and others must say too: settings, alerts, metrics, and nats-server's configuration."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from chart.manifests import Manifests
+from chart.toolbox import ROOT
+
+SETTING = re.compile(r"FRONTDESK_[A-Z0-9_]+|OTEL_[A-Z0-9_]+")
+METRIC = re.compile(r"\b((?:frontdesk|http_server)_[a-z_]+)")
+# What `frontdesk provision` and services are about to read; a name leaves this list when they do.
+AWAITED = {
+    "FRONTDESK_ADMIN_DATABASE_URL",
+    "FRONTDESK_CONNECTION_GATEWAY_DATABASE_URL",
+    "FRONTDESK_NATS_CA_FILE",
+    "FRONTDESK_PROVISION_SECONDS",
+    "FRONTDESK_REPLY_ENGINE_DATABASE_URL",
+}
+_SUFFIXES = re.compile(r"(_total|_bucket|_count|_sum)$")
+
+
+def settings(renderings: Sequence[Manifests]) -> Iterator[str]:
+    """Every setting that a pod is given is one that docs/configuration.md knows."""
+    known = set(SETTING.findall((ROOT / "docs" / "configuration.md").read_text()))
+    given: set[str] = set()
+    for manifests in renderings:
+        for item in manifests.of("ConfigMap"):
+            given.update(key for key in item["data"] if SETTING.fullmatch(key))
+        for workload in manifests.workloads:
+            for container in workload.containers:
+                names = (variable["name"] for variable in container.get("env", []))
+                given.update(name for name in names if SETTING.fullmatch(name))
+    for name in sorted(AWAITED & known):
+        yield f"{name} is a setting now: take it out of AWAITED in tools/chart/documents.py"
+    for name in sorted(given - known - AWAITED):
+        yield f"{name} is no setting: docs/configuration.md does not have it"
+
+
+def alerts(renderings: Sequence[Manifests]) -> Iterator[str]:
+    """docs/operations.md says what to do about every alert, and has none that does not exist."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+    told = set(re.findall(r"^\| `(Frontdesk\w+)` \|", text, re.MULTILINE))
+    real = {
+        rule["alert"]
+        for manifests in renderings
+        for item in manifests.of("PrometheusRule")
+        for group in item["spec"]["groups"]
+        for rule in group["rules"]
+    }
+    for name in sorted(real - told):
+        yield f"docs/operations.md does not tell what to do about {name}"
+    for name in sorted(told - real):
+        yield f"docs/operations.md tells of {name}, which does not exist"
+
+
+def metrics(renderings: Sequence[Manifests]) -> Iterator[str]:
+    """Frontdesk's metrics in alerts and on the dashboard are ones that the code has."""
+    source = ROOT / "services" / "frontdesk" / "kit"
+    code = "".join(path.read_text() for path in source.rglob("*.py"))
+    used: set[str] = set()
+    for manifests in renderings:
+        for item in manifests.of("PrometheusRule"):
+            used.update(METRIC.findall(json.dumps(item["spec"])))
+        for item in manifests.of("ConfigMap"):
+            for name, text in item["data"].items():
+                if name.endswith(".json"):
+                    used.update(METRIC.findall(text))
+    for name in sorted(used):
+        stem = _SUFFIXES.sub("", _SUFFIXES.sub("", name)).removesuffix("_seconds").replace("_", ".")
+        if f'"{stem}"' not in re.sub(r"(?<=[a-z])_(?=[a-z]+\")", ".", code):
+            yield f"no metric of the code is called {name}"
+
+
+CHECKS: dict[str, Callable[[Sequence[Manifests]], Iterator[str]]] = {
+    "settings": settings,
+    "alerts": alerts,
+    "metrics": metrics,
+}
+
+
+def nats_problems(manifests: Manifests, server: Path) -> Iterator[str]:
+    """What nats-server says against the configuration, given the environment that its pod has."""
+    for item in manifests.of("ConfigMap"):
+        if "nats.conf" not in item["data"]:
+            continue
+        (pod,) = (one for one in manifests.workloads if one.name == f"StatefulSet/{item['metadata']['name']}")
+        environ = _environment(pod.containers[0]["env"])
+        with tempfile.TemporaryDirectory() as folder:
+            text = item["data"]["nats.conf"].replace('"/data"', json.dumps(folder))
+            # Certificates are mounted into the pod; their absence is not what is asked here.
+            text = re.sub(r"tls \{.*?\}", "", text, flags=re.DOTALL)
+            config = Path(folder) / "nats.conf"
+            config.write_text(text)
+            done = subprocess.run(
+                [str(server), "--config", str(config), "-t"],
+                env=environ,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        if done.returncode:
+            yield done.stderr.strip()
+
+
+def _environment(variables: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """As the kubelet makes it; every password is digits that must stay text."""
+    environ: dict[str, str] = {}
+    for variable in variables:
+        value = variable.get("value", "12e4")
+        for name, known in environ.items():
+            value = value.replace(f"$({name})", known)
+        environ[variable["name"]] = value
+    return environ
