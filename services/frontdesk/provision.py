@@ -37,6 +37,11 @@ class _Common(NatsSettings):
     command: ClassVar[bool] = True
 
     nats_replicas: int = Field(default=1, ge=1, le=5, description="Copies of each stream that NATS keeps.")
+    nats_stream_megabytes: int = Field(
+        default=1024,
+        ge=16,
+        description="Largest size of a stream, MiB; NATS sets it aside for each of six.",
+    )
     admin_database_url: SecretStr | None = Field(
         default=None,
         description=(
@@ -179,6 +184,7 @@ async def _topology(settings: _Common, say: Say) -> None:
     from frontdesk.kit.bus.connection import Bus, bus_settings
     from frontdesk.kit.bus.topology import (
         BUCKETS,
+        MIB,
         STREAMS,
         ensure_bucket,
         ensure_consumer,
@@ -190,7 +196,9 @@ async def _topology(settings: _Common, say: Say) -> None:
     where = replace(bus_settings(settings, "provision", copies), connect_patience=patience)
     bus = await Bus.connect(where, ensure=False)
     try:
-        for stream in STREAMS:
+        most = settings.nats_stream_megabytes * MIB
+        for spec in STREAMS:
+            stream = replace(spec, max_bytes=min(spec.max_bytes, most))
             _tell(say, f"stream {stream.name}", await ensure_stream(bus.js, stream, copies))
         for bucket in BUCKETS:
             _tell(say, f"bucket {bucket.name}", await ensure_bucket(bus.js, bucket, copies))

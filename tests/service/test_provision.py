@@ -269,14 +269,38 @@ async def test_a_service_without_the_right_to_make_streams(nats_server: NatsServ
     settings = replace(user(nats_server, "reply-engine"), publish_timeout=0.5)
     with pytest.raises(Unavailable, match="`frontdesk provision` does"):
         await Bus.connect(settings)
-    other = replace(STREAMS[0], max_bytes=2**20)
+    newer = replace(STREAMS[0], max_msgs_per_subject=7, max_bytes=2**24)
     admin = await Bus.connect(BusSettings(nats_server.url))
-    assert await ensure_stream(admin.js, other) == "changed"
+    assert await ensure_stream(admin.js, newer) == "changed"
     bus = await Bus.connect(settings)
     await bus.publish(subjects.outbound(1, "a"), b"")
     await bus.close()
-    assert (await admin.stream_info(STREAMS[0].name)).config.max_bytes == 2**20
+    assert (await admin.stream_info(STREAMS[0].name)).config.max_msgs_per_subject == 7
+    # One that has the right makes of it what its version declares, but for the size, which is not its own.
+    await (await Bus.connect(BusSettings(nats_server.url))).close()
+    config = (await admin.stream_info(STREAMS[0].name)).config
+    assert (config.max_msgs_per_subject, config.max_bytes) == (-1, 2**24)
     await admin.close()
+
+
+async def test_a_store_that_is_too_small_is_told_at_once(
+    environ: dict[str, str], tmp_path: Path, postgres: str
+) -> None:
+    """Waiting makes no room: it says what to set, and fits with that setting."""
+    server = NatsServer(store=tmp_path / "small")
+    server.extra_config = f'jetstream {{ store_dir: "{tmp_path / "small"}", max_file_store: 900MB }}'
+    await server.start()
+    environ |= {
+        "FRONTDESK_NATS_URL": f"nats://127.0.0.1:{server.port}",
+        "FRONTDESK_NATS_USER": server.user,
+        "FRONTDESK_NATS_PASSWORD": server.password,
+    }
+    try:
+        with pytest.raises(FailedPrecondition, match="FRONTDESK_NATS_STREAM_MEGABYTES"):
+            await provision(environ, print)
+        await provision({**environ, "FRONTDESK_NATS_STREAM_MEGABYTES": "128"}, print)
+    finally:
+        await server.stop()
 
 
 async def test_a_user_hears_and_reads_what_is_its_own_only(

@@ -17,10 +17,10 @@ from typing import Literal
 
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext, api
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 from frontdesk.kit import subjects
-from frontdesk.kit.errors import Unavailable
+from frontdesk.kit.errors import FailedPrecondition, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -129,12 +129,20 @@ def wake_consumer(service: str) -> ConsumerSpec:
 
 
 async def ensure_streams(js: JetStreamContext, replicas: int = 1) -> None:
-    """Make sure that every stream exists, all at a time; raises Unavailable naming one that does not."""
-    await asyncio.gather(*(ensure_stream(js, spec, replicas) for spec in STREAMS))
+    """Make sure that every stream exists, all at a time; raises Unavailable naming one that does not.
+
+    How large streams are and how many copies there are is left to whoever made them.
+    """
+    await asyncio.gather(*(ensure_stream(js, spec, replicas, resize=False) for spec in STREAMS))
 
 
-async def ensure_stream(js: JetStreamContext, spec: StreamSpec, replicas: int = 1) -> Change | None:
-    """Make or change one stream; says what it did. Raises Unavailable."""
+async def ensure_stream(
+    js: JetStreamContext, spec: StreamSpec, replicas: int = 1, *, resize: bool = True
+) -> Change | None:
+    """Make or change one stream; says what it did. With `resize` also its size and the number of its copies.
+
+    Raises Unavailable, or FailedPrecondition when NATS has no room for it.
+    """
     wanted = spec.config(replicas)
     with _problems(f"stream {spec.name}", stream=spec.name):
         try:
@@ -142,7 +150,9 @@ async def ensure_stream(js: JetStreamContext, spec: StreamSpec, replicas: int = 
         except NotFoundError:
             await js.add_stream(wanted)
             return "made"
-        if not _differs(found, wanted, _STREAM_FIELDS):
+        if not resize:
+            wanted = replace(wanted, **{name: getattr(found, name) for name in _SIZE_FIELDS})
+        if not _differs(found, wanted, (*_STREAM_FIELDS, *_SIZE_FIELDS)):
             return None
         return await _change(f"stream {spec.name}", js.update_stream(wanted))
 
@@ -202,6 +212,14 @@ def _problems(what: str, **facts: str) -> Iterator[None]:
             "`frontdesk provision` does",
             **facts,
         ) from error
+    except APIError as error:
+        if error.err_code == _NO_ROOM:
+            raise FailedPrecondition(
+                f"{what}: NATS has no room to set aside for it. Give it a larger store, or make streams "
+                "smaller with FRONTDESK_NATS_STREAM_MEGABYTES of `frontdesk provision`",
+                **facts,
+            ) from error
+        raise Unavailable(f"{what} could not be made: {error.description}", **facts) from error
     except NatsError as error:
         raise Unavailable(f"{what} could not be made: {error}", **facts) from error
 
@@ -214,11 +232,11 @@ def _differs(found: object, wanted: object, names: Iterable[str]) -> bool:
 _STREAM_FIELDS = (
     "subjects",
     "max_age",
-    "max_bytes",
     "max_msgs_per_subject",
     "discard",
-    "num_replicas",
     "duplicate_window",
     "allow_msg_schedules",
 )
+_SIZE_FIELDS = ("max_bytes", "num_replicas")
+_NO_ROOM = 10047
 _CONSUMER_FIELDS = ("filter_subject", "filter_subjects", "ack_wait", "max_ack_pending", "max_deliver")
