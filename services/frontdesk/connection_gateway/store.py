@@ -132,21 +132,26 @@ class AccountStore:
         token = self._secrets.decrypt_text(row.token, _context("token", account_id)) if row.token else ""
         return Login(cookies, token, row.token_expires_at_ms)
 
-    async def save_cookies(self, account_id: str, cookies: str) -> None:
-        """Keep what the platform renewed."""
-        await self._change(
-            account_id, {"credentials": self._secrets.encrypt(cookies, _context("credentials", account_id))}
-        )
-
-    async def replace_login(self, account_id: str, cookies: str) -> None:
-        """Keep other cookies; the access token of the old ones goes with them."""
-        secret = self._secrets.encrypt(cookies, _context("credentials", account_id))
-        await self._change(account_id, {"credentials": secret, "token": None, "token_expires_at_ms": 0})
-
-    async def save_token(self, account_id: str, token: str, expires_at_ms: int) -> None:
-        """Keep an access token; an empty one forgets it."""
-        secret = self._secrets.encrypt(token, _context("token", account_id)) if token else None
-        await self._change(account_id, {"token": secret, "token_expires_at_ms": expires_at_ms})
+    async def save_login(self, account: Account, login: Login) -> bool:
+        """Keep cookies and token; False, and nothing is kept, when another replica holds the account now."""
+        account_id = account.account_id
+        token = self._secrets.encrypt(login.token, _context("token", account_id)) if login.token else None
+        values = {
+            "credentials": self._secrets.encrypt(login.cookies, _context("credentials", account_id)),
+            "token": token,
+            "token_expires_at_ms": login.token_expires_at_ms,
+        }
+        async with self._database.write() as connection:
+            changed = await connection.execute(
+                update(accounts)
+                .where(
+                    accounts.c.account_id == account_id,
+                    accounts.c.replica == account.replica,
+                    accounts.c.epoch == account.epoch,
+                )
+                .values(values)
+            )
+        return bool(changed.rowcount)
 
     async def change(
         self, account_id: str, *, name: str | None = None, enabled: bool | None = None
@@ -157,7 +162,10 @@ class AccountStore:
             values["name"] = name
         if enabled is not None:
             values["enabled"] = enabled
-        await self._change(account_id, values)
+        async with self._database.write() as connection:
+            await connection.execute(
+                update(accounts).where(accounts.c.account_id == account_id).values(**values)
+            )
         found = await self.get(account_id)
         if found is None:
             raise NotFound("no such account")
@@ -168,12 +176,6 @@ class AccountStore:
         async with self._database.write() as connection:
             for table in (accounts, sends, uptime):
                 await connection.execute(delete(table).where(table.c.account_id == account_id))
-
-    async def _change(self, account_id: str, values: Mapping[str, Any]) -> None:
-        async with self._database.write() as connection:
-            await connection.execute(
-                update(accounts).where(accounts.c.account_id == account_id).values(**values)
-            )
 
 
 _SESSION_COLUMNS = ("state", "reason", "reason_code", "action_url", "state_since_ms", "failures")
@@ -193,14 +195,15 @@ class SessionStore:
                 update(accounts).where(accounts.c.shard == shard).values(replica=replica, epoch=epoch)
             )
 
-    async def take_account(self, account_id: str, replica: str, epoch: int) -> None:
-        """The same for one account that is new in an owned shard."""
+    async def take_account(self, account_id: str, replica: str, epoch: int) -> bool:
+        """The same for one account that is new in an owned shard; False when it is gone."""
         async with self._database.write() as connection:
-            await connection.execute(
+            changed = await connection.execute(
                 update(accounts)
                 .where(accounts.c.account_id == account_id)
                 .values(replica=replica, epoch=epoch)
             )
+        return bool(changed.rowcount)
 
     async def save_states(self, accounts: Sequence[Account]) -> None:
         """Store the sessions' states as the accounts have them now."""

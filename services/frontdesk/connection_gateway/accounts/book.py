@@ -111,29 +111,36 @@ class AccountBook:
     async def delete(self, account_id: str) -> None:
         """Close and remove an account."""
         account = await self.find(account_id, "manager")
-        await self._store.remove(account.account_id)
-        await self._to_its_end(self._supervisor.forget(account.account_id))
+        await self._to_its_end(self._remove(account.account_id))
+
+    async def _remove(self, account_id: str) -> None:
+        await self._store.remove(account_id)
+        await self._supervisor.forget(account_id)
 
     async def start(self, account_id: str, *, wait: bool) -> pb.Account:
         """Enable an account and bring it online; a FAILED one needs RestartAccount."""
         session = await self._session(account_id, "manager")
-        account = await self._store.change(account_id, enabled=True)
-        await self._to_its_end(self._supervisor.apply(session, account))
+        await self._to_its_end(self._enable(session, True))
         return await self._outcome(session) if wait else proto(session.account)
 
     async def stop(self, account_id: str) -> pb.Account:
         """Disable an account and close its session."""
         session = await self._session(account_id, "manager")
-        account = await self._store.change(account_id, enabled=False)
-        await self._to_its_end(self._supervisor.apply(session, account))
+        await self._to_its_end(self._enable(session, False))
         return proto(session.account)
+
+    async def _restart(self, session: Session) -> None:
+        await self._store.change(session.account.account_id, enabled=True)
+        await self._supervisor.restart(session, "restarted by a person")
+
+    async def _enable(self, session: Session, enabled: bool) -> None:
+        await self._store.change(session.account.account_id, enabled=enabled)
+        await self._supervisor.apply(session)
 
     async def restart(self, account_id: str, *, wait: bool) -> pb.Account:
         """Close and open the session; the only way out of FAILED (CG-09, CG-61)."""
         session = await self._session(account_id, "manager")
-        account = await self._store.change(account_id, enabled=True)
-        session.account.enabled = account.enabled
-        await self._to_its_end(self._supervisor.restart(session, "restarted by a person"))
+        await self._to_its_end(self._restart(session))
         return await self._outcome(session) if wait else proto(session.account)
 
     async def find(self, account_id: str, need: str) -> Account:

@@ -2,7 +2,8 @@
 
 A row is committed before the socket is written and settled after; many sends share a commit. `bind` is the
 one rule by which a message of our own in the platform's books belongs to a send: by platform id; without one
-to the oldest unbound send of the chat with equal content whose start is not later. One id binds one send.
+to the oldest unbound send of the chat with equal content whose start is not later, one that was given up
+last. One id binds one send.
 """
 
 from __future__ import annotations
@@ -190,7 +191,8 @@ async def _bind(connection: AsyncConnection, message: OwnMessage, now_ms: int) -
     found = await connection.execute(
         select(sends)
         .where(sends.c.account_id == message.account_id, or_(by_id, by_content))
-        .order_by(sends.c.started_at_ms, sends.c.outgoing_id)
+        # A send that was given up comes last: the message is more likely one that is still looked for.
+        .order_by(sends.c.state == SendState.FAILED, sends.c.started_at_ms, sends.c.outgoing_id)
         .with_for_update()
     )
     rows = [_send(row) for row in found]

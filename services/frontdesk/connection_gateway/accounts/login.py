@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
+from frontdesk.connection_gateway.errors import NotOwned
 from frontdesk.connection_gateway.model import Account, Login
 from frontdesk.connection_gateway.platforms.base import Credentials, PlatformHttp
 from frontdesk.connection_gateway.platforms.errors import ErrorKind, LoginGone, PlatformError
@@ -36,9 +37,7 @@ class LoginStore(Protocol):
     """Where logins are kept (store.py)."""
 
     async def login(self, account_id: str) -> Login: ...
-    async def save_cookies(self, account_id: str, cookies: str) -> None: ...
-    async def save_token(self, account_id: str, token: str, expires_at_ms: int) -> None: ...
-    async def replace_login(self, account_id: str, cookies: str) -> None: ...
+    async def save_login(self, account: Account, login: Login) -> bool: ...
 
 
 class AccountLogin:
@@ -47,12 +46,15 @@ class AccountLogin:
 
     __slots__ = (
         "_account",
+        "_asking",
         "_clock",
         "_credentials",
         "_margin_ms",
         "_pause_ms",
         "_platform",
         "_renew_at_ms",
+        "_renewals",
+        "_renewing",
         "_save_at_ms",
         "_saving",
         "_store",
@@ -82,6 +84,9 @@ class AccountLogin:
         self._token_expires_at_ms = 0
         self._token_saved = True
         self._renew_at_ms = 0.0
+        self._renewals = 0
+        self._renewing = asyncio.Lock()
+        self._asking = asyncio.Lock()
         self._saving = asyncio.Lock()
         self._save_at_ms = 0
 
@@ -111,40 +116,56 @@ class AccountLogin:
         asked once more; LoginGone when it can't be.
         """
         credentials = await self.credentials()
-        http = self._platform.http(credentials)
         try:
-            try:
-                return await work(http)
-            except PlatformError as error:
-                if error.kind is not ErrorKind.AUTHENTICATION:
-                    raise
-                if not await http.renew_login():
-                    raise LoginGone from error
-            return await work(http)
+            return await self._ask(self._platform.http(credentials), work)
+        except PlatformError as error:
+            if credentials is self._credentials:
+                raise
+            # What the platform thinks of cookies that a person has replaced says nothing of the new ones.
+            raise PlatformError(ErrorKind.CONNECTION, "new cookies came meanwhile; ask again") from error
         finally:
             await self.save()
+
+    async def _ask(self, http: PlatformHttp, work: Callable[[PlatformHttp], Awaitable[T]]) -> T:
+        renewals = self._renewals
+        try:
+            return await work(http)
+        except PlatformError as error:
+            if error.kind is not ErrorKind.AUTHENTICATION:
+                raise
+            async with self._renewing:  # of many that are refused at once, one renews
+                if renewals == self._renewals:
+                    if not await http.renew_login():
+                        raise LoginGone from error
+                    self._renewals += 1
+        return await work(http)
 
     async def token(self) -> str:
         """The access token: the one there is, or a new one when it ran out or there is none."""
         await self.credentials()
-        return await self.new_token() if not self._token or self.due else self._token
+        while not self._token or self.due:
+            await self.renew()
+        return self._token
 
-    async def new_token(self) -> str:
-        """Ask for a new access token; raises as `call`."""
-        credentials = await self.credentials()
-        device_id = self._account.device_id
+    async def renew(self) -> bool:
+        """Ask for a new access token, unless that was done meanwhile; True when it is kept.
 
-        async def ask(http: PlatformHttp) -> str:
-            answer = await http.token(device_id)
-            if credentials is self._credentials:
-                self._token, self._token_expires_at_ms = answer.token, answer.expires_at_ms
-                self._token_saved = False
-                self._plan_renewal()
-                # However short it lives, a new one is not asked for at once.
-                self.renew_later()
-            return answer.token
-
-        return await self.call(ask)
+        Raises as `call`.
+        """
+        async with self._asking:
+            credentials = await self.credentials()
+            if self._token and not self.due:
+                return False
+            answer = await self.call(lambda http: http.token(self._account.device_id))
+            if credentials is not self._credentials:
+                return False
+            self._token, self._token_expires_at_ms = answer.token, answer.expires_at_ms
+            self._token_saved = False
+            self._plan_renewal()
+            # However short it lives, a new one is not asked for at once.
+            self.renew_later()
+            await self.save()
+            return True
 
     def renew_later(self) -> None:
         """Ask for no token within the next pause."""
@@ -156,28 +177,33 @@ class AccountLogin:
         await self.save()
 
     async def replace(self, cookies: str) -> None:
-        """Cookies that a person gave: stored, and nothing of the old ones is used or kept any more."""
+        """Cookies that a person gave: stored, and nothing of the old ones is used or kept any more.
+
+        Raises Unavailable, and nothing has changed then.
+        """
         async with self._saving:
+            if not await self._store.save_login(self._account, Login(cookies)):
+                raise NotOwned
             self._credentials, self._token, self._token_saved = None, "", True
-            await self._store.replace_login(self._account.account_id, cookies)
 
     async def save(self) -> None:
         """Store what was renewed; while the database is away it stays `unsaved`."""
         async with self._saving:
             credentials = self._credentials
-            if credentials is None:
+            if credentials is None or not (credentials.changed or not self._token_saved):
                 return
+            login = Login(credentials.header(), self._token, self._token_expires_at_ms)
             try:
-                if credentials.changed:
-                    await self._store.save_cookies(self._account.account_id, credentials.header())
-                    credentials.mark_saved()
-                if not self._token_saved:
-                    token, expires_at_ms = self._token, self._token_expires_at_ms
-                    await self._store.save_token(self._account.account_id, token, expires_at_ms)
-                    self._token_saved = token == self._token
+                kept = await self._store.save_login(self._account, login)
             except FrontdeskError as error:
                 self._save_at_ms = self._clock.now_ms() + SAVE_AGAIN_MS
                 log.warning("the login of account %s is stored later: %s", self._account.account_id, error)
+                return
+            if not kept:
+                log.info("account %s is held elsewhere; its login is kept there", self._account.account_id)
+            if credentials.header() == login.cookies:  # else it was renewed once more meanwhile
+                credentials.mark_saved()
+            self._token_saved = login.token == self._token
 
     def _plan_renewal(self) -> None:
         """Renew the token `margin` before its end; one that lives shorter, in its last tenth."""

@@ -156,10 +156,13 @@ class Speaker:
             try:
                 connection = await session.ready()
             except AccountGone as gone:
-                return await self._give_up(outbound, attempt, gone)
+                return await self._give_up(session, outbound, attempt, gone)
             async with session.lanes.hold(outbound.chat_id):
                 if attempt is None:
                     attempt = await self._begin(session, outbound)
+                else:  # its message may have been heard of since the lane was left
+                    row = await self._ledger.get(outbound.outgoing_id) or attempt.row
+                    attempt = replace(attempt, row=row)
                 if attempt.row.terminal:
                     return attempt.row
                 try:
@@ -224,15 +227,21 @@ class Speaker:
             return _Attempt(
                 await self._unsaid(row, SendState.DROPPED, refusal, attempt.written), attempt.written
             )
-        if attempt.written:  # counted only when it is about to be written again
-            row = await self._ledger.settle(replace(row, attempts=row.attempts + 1))
         if not session.holds():
             raise Release
+        counted = row
+        if attempt.written:  # counted before it is written again
+            counted = await self._ledger.settle(replace(row, attempts=row.attempts + 1))
+            if not session.holds():
+                await self._ledger.settle(row)
+                raise Release
         result = await _write(connection, outbound)
-        if not result.written:
-            await self._clock.sleep(LINK_AGAIN_S)
-            return _Attempt(row, written=attempt.written)
-        return _Attempt(await self._settle(session, row, result), written=True)
+        if result.written:
+            return _Attempt(await self._settle(session, counted, result), written=True)
+        if counted is not row:
+            row = await self._ledger.settle(row)
+        await self._clock.sleep(LINK_AGAIN_S)
+        return _Attempt(row, written=attempt.written)
 
     async def _settle(self, session: Voice, row: Send, result: SendResult) -> Send:
         if result.state is Outcome.ACCEPTED:
@@ -257,13 +266,16 @@ class Speaker:
             await self._ledger.bind(own_message(session.account, message))
         return await self._ledger.get(row.outgoing_id) or row
 
-    async def _give_up(self, outbound: Outbound, attempt: _Attempt | None, gone: AccountGone) -> Send:
+    async def _give_up(
+        self, session: Voice, outbound: Outbound, attempt: _Attempt | None, gone: AccountGone
+    ) -> Send:
         """The account is stopped: nothing more is written. What may have been is told as it is."""
-        row = attempt.row if attempt is not None else await self._ledger.get(outbound.outgoing_id)
-        if row is None:
-            return await self._insert(self._row(outbound, gone.outcome, gone.reason))
-        written = attempt is None or attempt.written
-        return row if row.terminal else await self._unsaid(row, gone.outcome, gone.reason, written)
+        async with session.lanes.hold(outbound.chat_id):
+            row = await self._ledger.get(outbound.outgoing_id)
+            if row is None:
+                return await self._insert(self._row(outbound, gone.outcome, gone.reason))
+            written = attempt is None or attempt.written
+            return row if row.terminal else await self._unsaid(row, gone.outcome, gone.reason, written)
 
     async def _unsaid(self, row: Send, state: SendState, reason: str, written: bool) -> Send:
         """End a send that is not tried again; one that may stand in the chat is not told as dropped."""

@@ -24,7 +24,7 @@ from frontdesk.connection_gateway.accounts.uptime import Uptime
 from frontdesk.connection_gateway.errors import AccountGone, IllegalTransition
 from frontdesk.connection_gateway.model import Account, SendState, State
 from frontdesk.connection_gateway.platforms.base import PlatformConnection, PlatformHttp
-from frontdesk.connection_gateway.platforms.errors import ErrorKind, PlatformError
+from frontdesk.connection_gateway.platforms.errors import ErrorKind, LoginGone, PlatformError
 from frontdesk.connection_gateway.platforms.model import ChatMessage, Closed
 from frontdesk.kit import tasks
 from frontdesk.kit.bus import Release
@@ -213,7 +213,7 @@ class Session:
                 raise Release
             if self.account.state is State.FAILED:
                 raise AccountGone(SendState.FAILED, f"the account needs a person: {self.account.reason}")
-            if self.account.state is State.CLOSED and not self.running:  # else it is being restarted
+            if self.account.state is State.CLOSED and not self.account.enabled:  # else it is restarted
                 raise AccountGone(SendState.DROPPED, "the account is stopped")
             if self._change is None:
                 self._change = asyncio.get_running_loop().create_future()
@@ -234,14 +234,15 @@ class Session:
         """Ask the platform over HTTP for this account; raises PlatformError.
 
         A login that ran out is renewed and the question asked once more. Risk control and a login that is
-        gone stop the account. A stopped account asks nothing: FailedPrecondition.
+        gone stop the account; any other refusal concerns this question only. A stopped account asks nothing:
+        FailedPrecondition.
         """
         if self.account.state in (State.FAILED, State.CLOSED):
             raise FailedPrecondition(f"the account is {self.account.state}; start it first")
         try:
             return await self.login.call(work)
         except PlatformError as error:
-            if error.kind in (ErrorKind.RISK_CONTROL, ErrorKind.AUTHENTICATION):
+            if error.kind is ErrorKind.RISK_CONTROL or isinstance(error, LoginGone):
                 self._stop_for(refused(error))
             raise
 
@@ -290,12 +291,12 @@ class Session:
     async def _renew_token(self) -> None:
         """A new token before the old one ends; the platform pushes to it only on a new connection."""
         try:
-            await self.login.new_token()
+            if await self.login.renew():
+                self._retry.authentications = 0
+                self.reconnect("a new token")
         except PlatformError as error:
             if not self._stop_for(refused(error)):
                 log.warning("account %s has no new token: %s", self.account.account_id, error)
-        else:
-            self.reconnect("a new token")
         finally:
             self.login.renew_later()
 
@@ -382,7 +383,9 @@ class Session:
         token = await self.login.token()
         self._registered_at_ms = shared.clock.now_ms()
         # At a first login the platform may push what was said long before: it is history (rule 9).
-        intake.history_before_ms = self._registered_at_ms if account.synced_until_ms is None else 0
+        # It stays what it was at the first of several attempts: buyers write between them.
+        first = account.synced_until_ms is None
+        intake.history_before_ms = (intake.history_before_ms or self._registered_at_ms) if first else 0
         connection = shared.platform.connection(account.platform_user_id, intake.on_push)
         await self._until_held()
         self._connection = intake.connection = connection

@@ -40,6 +40,7 @@ class _Shard:
     accounts: dict[str, Session] = field(default_factory=dict)
     consumer: Consumer | None = None
     speaking: asyncio.Task[None] | None = None
+    leaving: bool = False
 
 
 class Supervisor:
@@ -88,7 +89,7 @@ class Supervisor:
         """The account's session; None when there is no such account. Raises NotOwned."""
         number = subjects.shard_of(account_id, self._count)
         shard = self._shards.get(number)
-        if shard is None:
+        if shard is None or shard.leaving:
             raise NotOwned
         if (session := shard.accounts.get(account_id)) is not None:
             return session
@@ -119,6 +120,7 @@ class Supervisor:
     async def release(self, shard: int) -> None:
         """Finish what is being sent, close the sessions."""
         mine = self._shards[shard]
+        mine.leaving = True
         await self._rpc.disown_shard(shard, grace_s=GRACE_S)
         for session in mine.accounts.values():
             session.leave()
@@ -131,6 +133,7 @@ class Supervisor:
         await self._shared.journal.flush(FLUSH_S)
 
     async def _hand_over(self, session: Session) -> None:
+        session.leave()
         async with session.changing:
             await session.close(State.DISCONNECTED, "moves to another replica", "handover")
 
@@ -195,35 +198,49 @@ class Supervisor:
             if session is None:
                 await self._add(shard, account)
             elif session.account.enabled != account.enabled:
-                await self.apply(session, account)
+                await self.apply(session)
         self._looked_at_ms = looked_at  # only now: what could not be taken up is seen again
         await self._heal()
 
-    async def apply(self, session: Session, account: Account) -> None:
-        """Bring a session to what its row says now: name, and online or closed."""
-        session.account.name = account.name
-        session.uptime.account_for(
-            self._shared.clock.now_ms(),
-            connected=session.account.state is State.CONNECTED,
-            enabled=session.account.enabled,
-        )
-        session.account.enabled = account.enabled
-        await self._settle(session)
+    async def apply(self, session: Session) -> None:
+        """Bring a session to what its row says now: its name, online or closed, or gone."""
+        async with session.changing:
+            there = await self._read(session)
+            if there:
+                await self._settle(session)
+        if not there:
+            await self.forget(session.account.account_id)
 
     async def restart(self, session: Session, reason: str, cookies: str = "") -> None:
-        """Close and open the session, the only way out of FAILED; with new cookies if there are any."""
+        """Close and open the session, the only way out of FAILED; with new cookies if there are any.
+
+        Cookies that can't be stored change nothing: Unavailable.
+        """
         async with session.changing:
-            await session.close(State.CLOSED, reason, "restart")
+            if not await self._read(session) or not session.holds():
+                raise NotOwned
             if cookies:
                 await session.login.replace(cookies)
-            if session.account.enabled:
-                self._start(session)
+            await session.close(State.CLOSED, reason, "restart")
+            await self._settle(session)
+
+    async def _read(self, session: Session) -> bool:
+        """Take over what people changed in the account's row; False when it is gone."""
+        known = session.account
+        account = await self._shared.store.get(known.account_id)
+        if account is None:
+            return False
+        now = self._shared.clock.now_ms()
+        connected = known.state is State.CONNECTED
+        session.uptime.account_for(now, connected=connected, enabled=known.enabled)
+        known.name, known.enabled = account.name, account.enabled
+        return True
 
     async def _heal(self) -> None:
         """Bring sessions to what they should be: whatever went wrong on the way, an enabled account works."""
         for session in list(self.sessions()):
             if not session.as_wanted and not session.changing.locked():
-                await self._settle(session)
+                await self.apply(session)
 
     async def forget(self, account_id: str) -> None:
         """Close the session of an account that was removed."""
@@ -235,30 +252,37 @@ class Supervisor:
             async with session.changing:
                 await session.close(State.CLOSED, "removed", "removed")
 
-    async def _add(self, shard: _Shard, account: Account) -> Session:
+    async def _add(self, shard: _Shard, account: Account) -> Session | None:
+        """The session of an account of this shard; None when the account is gone. Raises NotOwned."""
         known = shard.accounts.get(account.account_id)
         if known is not None:
             return known
-        if self._shards.get(account.shard) is not shard or not self._shared.holds(account.shard, shard.epoch):
-            raise NotOwned
+        if (account.replica, account.epoch) != (self._replica, shard.epoch):
+            self._demand(shard, account)
+            if not await self._shared.sessions.take_account(account.account_id, self._replica, shard.epoch):
+                return None
+        self._demand(shard, account)
         account.replica, account.epoch = self._replica, shard.epoch
-        session = shard.accounts[account.account_id] = Session(account, self._shared)
-        try:
-            await self._shared.sessions.take_account(account.account_id, self._replica, shard.epoch)
+        session = shard.accounts.setdefault(account.account_id, Session(account, self._shared))
+        async with session.changing:
             await self._settle(session)
-        except BaseException:
-            shard.accounts.pop(account.account_id, None)
-            session.silence()
-            raise
         return session
 
+    def _demand(self, shard: _Shard, account: Account) -> None:
+        """Raise NotOwned unless the shard is this replica's, and stays."""
+        mine = self._shards.get(account.shard) is shard and not shard.leaving
+        if not mine or not self._shared.holds(account.shard, shard.epoch):
+            raise NotOwned
+
     async def _settle(self, session: Session) -> None:
-        """Online or closed, as the account is enabled or not; one that needs a person stays as it is."""
-        async with session.changing:
-            if not session.account.enabled:
-                await session.close(State.CLOSED, "stopped on purpose", "stopped")
-            elif session.account.state is not State.FAILED:
-                self._start(session)
+        """Online or closed, as the account is enabled or not; one that needs a person stays as it is.
+
+        `session.changing` must be held.
+        """
+        if not session.account.enabled:
+            await session.close(State.CLOSED, "stopped on purpose", "stopped")
+        elif session.account.state is not State.FAILED:
+            self._start(session)
 
     def _start(self, session: Session) -> None:
         """Bring an account online, if this replica has a place for it."""

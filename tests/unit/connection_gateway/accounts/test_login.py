@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -44,6 +45,8 @@ class Marketplace:
         self.refuses = 0
         self.renewable = True
         self.gate: asyncio.Event | None = None
+        self.renewals = 0
+        self.on_renewed: Callable[[], None] = lambda: None
 
     def credentials(self, text: str) -> Credentials:
         return Cookies(text)
@@ -74,6 +77,8 @@ class Http:
         return AccessToken(f"token-{self._platform.tokens}", self._platform.expiry())
 
     async def renew_login(self) -> bool:
+        self._platform.renewals += 1
+        self._platform.on_renewed()
         return self._platform.renewable
 
 
@@ -83,6 +88,7 @@ class Rows:
     def __init__(self) -> None:
         self.row = Login("old")
         self.away = False
+        self.gate: asyncio.Event | None = None
 
     def _write(self, login: Login) -> None:
         if self.away:
@@ -92,14 +98,11 @@ class Rows:
     async def login(self, account_id: str) -> Login:
         return self.row
 
-    async def save_cookies(self, account_id: str, cookies: str) -> None:
-        self._write(Login(cookies, self.row.token, self.row.token_expires_at_ms))
-
-    async def save_token(self, account_id: str, token: str, expires_at_ms: int) -> None:
-        self._write(Login(self.row.cookies, token, expires_at_ms))
-
-    async def replace_login(self, account_id: str, cookies: str) -> None:
-        self._write(Login(cookies))
+    async def save_login(self, account: Account, login: Login) -> bool:
+        if self.gate is not None:
+            await self.gate.wait()
+        self._write(login)
+        return True
 
 
 class Desk:
@@ -164,9 +167,10 @@ async def test_a_login_that_ran_out_is_renewed_once(desk: Desk) -> None:
     """The question is asked again after hasLogin; where that says no, only a person can help."""
     desk.platform.refuses = 1
     assert await desk.login.token() == "token-1"
+    await desk.login.forget_token()
     desk.platform.refuses, desk.platform.renewable = 1, False
     with pytest.raises(LoginGone):
-        await desk.login.new_token()
+        await desk.login.renew()
 
 
 async def test_a_refused_token_is_forgotten(desk: Desk) -> None:
@@ -180,11 +184,11 @@ async def test_a_refused_token_is_forgotten(desk: Desk) -> None:
 async def test_pasted_cookies_are_not_overwritten(desk: Desk) -> None:
     """A call that began with the old cookies brings home cookies and a token that nobody keeps."""
     desk.platform.gate = asyncio.Event()
-    late = asyncio.create_task(desk.login.new_token())
-    await asyncio.sleep(0)
+    late = asyncio.create_task(desk.login.renew())
+    await desk.clock.advance(0)
     await desk.login.replace("new")
     desk.platform.gate.set()
-    await late
+    assert not await late
     assert desk.rows.row == Login("new")
     assert await desk.login.token() == "token-2"
     assert (desk.rows.row.cookies, desk.rows.row.token) == ("new+", "token-2")
@@ -198,3 +202,65 @@ async def test_cookies_that_could_not_be_stored_are_not_used(desk: Desk) -> None
         await desk.login.replace("new")
     desk.rows.away = False
     assert await desk.login.token() == "token-1"
+
+
+async def test_what_is_said_of_old_cookies_is_no_word_on_the_new(desk: Desk) -> None:
+    """A check for robots that the old cookies met must not stop the account with its new ones."""
+    gate = asyncio.Event()
+
+    async def ask(http: PlatformHttp) -> str:
+        await gate.wait()
+        raise PlatformError(ErrorKind.RISK_CONTROL, "a check")
+
+    late = asyncio.create_task(desk.login.call(ask))
+    await desk.clock.advance(0)
+    await desk.login.replace("new")
+    gate.set()
+    with pytest.raises(PlatformError) as refused:
+        await late
+    assert refused.value.kind is ErrorKind.CONNECTION
+
+
+async def test_cookies_renewed_during_a_save_are_stored_too(desk: Desk) -> None:
+    """What came while the database was writing is not taken for stored."""
+    cookies = cast("Cookies", await desk.login.credentials())
+    cookies.text, cookies.changed = "first", True
+    desk.rows.gate = asyncio.Event()
+    saving = asyncio.create_task(desk.login.save())
+    await desk.clock.advance(0)
+    cookies.text, cookies.changed = "second", True
+    again = asyncio.create_task(desk.login.save())
+    desk.rows.gate.set()
+    await asyncio.gather(saving, again)
+    assert desk.rows.row.cookies == "second"
+
+
+async def test_one_token_call_at_a_time(desk: Desk) -> None:
+    """A duty and a new connection that want a token at once share one."""
+    desk.platform.gate = asyncio.Event()
+    asking = [asyncio.create_task(work) for work in (desk.login.renew(), desk.login.token())]
+    await desk.clock.advance(0)
+    desk.platform.gate.set()
+    assert await asyncio.gather(*asking) == [True, "token-1"]
+    assert desk.platform.tokens == 1
+
+
+async def test_many_refused_calls_renew_the_login_once(desk: Desk) -> None:
+    """Ten questions that meet a login that ran out cost one renewal."""
+    out = True
+
+    async def ask(http: PlatformHttp) -> str:
+        nonlocal out
+        refused = out
+        await asyncio.sleep(0)
+        if refused:
+            raise PlatformError(ErrorKind.AUTHENTICATION, "FAIL_SYS_SESSION_EXPIRED")
+        return "yes"
+
+    def renewed() -> None:
+        nonlocal out
+        out = False
+
+    desk.platform.on_renewed = renewed
+    assert await asyncio.gather(*(desk.login.call(ask) for _ in range(10))) == ["yes"] * 10
+    assert desk.platform.renewals == 1

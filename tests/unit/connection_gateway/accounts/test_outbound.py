@@ -11,6 +11,7 @@ import pytest
 from frontdesk.api.events.v1 import outbound_pb2
 from frontdesk.api.events.v1.event_pb2 import Event
 from frontdesk.api.events.v1.outbound_pb2 import Outbound
+from frontdesk.connection_gateway.accounts.intake import own_message
 from frontdesk.connection_gateway.accounts.lanes import Lanes
 from frontdesk.connection_gateway.accounts.ledger import Ledger
 from frontdesk.connection_gateway.accounts.outbound import (
@@ -21,7 +22,7 @@ from frontdesk.connection_gateway.accounts.outbound import (
     Speaker,
 )
 from frontdesk.connection_gateway.errors import AccountGone
-from frontdesk.connection_gateway.model import Account, SendState
+from frontdesk.connection_gateway.model import Account, Send, SendState, digest
 from frontdesk.connection_gateway.platforms.base import PlatformConnection
 from frontdesk.connection_gateway.platforms.errors import ErrorKind, PlatformError
 from frontdesk.connection_gateway.platforms.model import ChatMessage, HistoryPage, SendResult
@@ -276,3 +277,52 @@ async def test_a_clock_is_not_thought_to_be_hours_wrong(desk: Desk) -> None:
     desk.chat.books = [own(desk.clock, "part 1", ago_ms=MAX_SKEW_MS + 10_000)]
     assert await desk.say(answers_until_ms=desk.clock.now_ms() - 86_400_000) is SendState.CONFIRMED
     assert len(desk.chat.said) == 2
+
+
+async def test_a_given_up_send_takes_no_later_ones_message(desk: Desk) -> None:
+    """The same words again, after a send that failed: the message is the later one's, and is not repeated."""
+    failed = Send(
+        "old.1",
+        "org",
+        "a",
+        "chat",
+        "old",
+        1,
+        SendState.FAILED,
+        digest("part 1"),
+        started_at_ms=desk.clock.now_ms() - 60_000,
+        attempts=3,
+    )
+    await desk.ledger.insert(failed)
+    desk.chat.results = [UNANSWERED]
+    desk.chat.on_said = lambda: desk.chat.books.append(own(desk.clock, "part 1"))
+    assert await desk.say() is SendState.CONFIRMED
+    assert desk.chat.said == ["part 1"]
+
+
+async def test_what_was_heard_meanwhile_stands(desk: Desk) -> None:
+    """The echo comes after the answer was missed and before the account is stopped: it was said."""
+    desk.chat.results = [UNANSWERED]
+    ready = desk.session.ready
+    asked = 0
+
+    async def gone_at_the_second_time() -> PlatformConnection:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            return await ready()
+        await desk.ledger.bind(own_message(desk.session.account, own(desk.clock, "part 1")))
+        raise AccountGone(SendState.DROPPED, "the account is stopped")
+
+    desk.session.ready = gone_at_the_second_time  # type: ignore[method-assign]
+    assert await desk.say() is SendState.CONFIRMED
+
+
+async def test_a_write_that_never_happened_is_no_attempt(desk: Desk) -> None:
+    """A link that dies before the frame costs nothing but time."""
+    unwritten = SendResult(Outcome.NOT_WRITTEN, reason="too many requests in flight")
+    desk.chat.results = [SendResult(Outcome.TEMPORARY, reason="busy"), *[unwritten] * 5, ACCEPTED]
+    assert await desk.say() is SendState.CONFIRMED
+    row = await desk.ledger.get("d.1")
+    assert row is not None
+    assert row.attempts == 2
