@@ -14,14 +14,6 @@ from chart.toolbox import ROOT
 
 SETTING = re.compile(r"FRONTDESK_[A-Z0-9_]+|OTEL_[A-Z0-9_]+")
 METRIC = re.compile(r"\b((?:frontdesk|http_server)_[a-z_]+)")
-# What `frontdesk provision` and services are about to read; a name leaves this list when they do.
-AWAITED = {
-    "FRONTDESK_ADMIN_DATABASE_URL",
-    "FRONTDESK_CONNECTION_GATEWAY_DATABASE_URL",
-    "FRONTDESK_NATS_CA_FILE",
-    "FRONTDESK_PROVISION_SECONDS",
-    "FRONTDESK_REPLY_ENGINE_DATABASE_URL",
-}
 _SUFFIXES = re.compile(r"(_total|_bucket|_count|_sum)$")
 
 
@@ -36,9 +28,7 @@ def settings(renderings: Sequence[Manifests]) -> Iterator[str]:
             for container in workload.containers:
                 names = (variable["name"] for variable in container.get("env", []))
                 given.update(name for name in names if SETTING.fullmatch(name))
-    for name in sorted(AWAITED & known):
-        yield f"{name} is a setting now: take it out of AWAITED in tools/chart/documents.py"
-    for name in sorted(given - known - AWAITED):
+    for name in sorted(given - known):
         yield f"{name} is no setting: docs/configuration.md does not have it"
 
 

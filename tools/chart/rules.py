@@ -131,7 +131,7 @@ def references(manifests: Manifests) -> Iterator[str]:
 
 def consumers(manifests: Manifests) -> Iterator[str]:
     """KEDA watches every consumer that the reply-engine has, and its lease to stay up."""
-    from frontdesk.reply_engine.service import DUE, INBOUND, REPORTS
+    from frontdesk.reply_engine.topology import DUE, INBOUND, REPORTS
 
     wanted = {(spec.stream, spec.name) for spec in (INBOUND, DUE, REPORTS)} | {("WAKE", "wake-reply-engine")}
     for item in manifests.of("ScaledObject"):
