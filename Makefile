@@ -33,7 +33,7 @@ test: $(READY) ## run the tests
 	@$(BIN)/pytest -n $(JOBS) --dist worksteal
 
 test-chart: $(READY) ## check charts/frontdesk; the first time fetches what it needs, with Go
-	@PYTHONPATH=tools $(BIN)/python -m chart
+	@PYTHONPATH=tools:tests $(BIN)/python -m chart
 
 lint: $(READY) ## check format, types, layers, house rules, locks, protos, generated files
 	@$(BIN)/python tools/lint.py

@@ -1,6 +1,6 @@
 """Every check of `make test-chart`, one line each; a check that fails shows what it found.
 
-python -m chart              runs all of them, with tools/ on the path
+python -m chart              runs all of them, with tools/ and tests/ on the path
 python -m chart unit nats    runs those whose name contains a given word
 
 Exits 1 when one fails.

@@ -13,6 +13,10 @@ from chart.manifests import Manifests
 from chart.toolbox import ROOT
 
 SETTING = re.compile(r"FRONTDESK_[A-Z0-9_]+|OTEL_[A-Z0-9_]+")
+# A user of nats.conf: its name, what it may publish, what it may hear.
+USER = re.compile(
+    r"user: ([\w-]+), .+\n.+\n\s+publish \{ allow: (\[.*\]) \}\n\s+subscribe \{ allow: (\[.*\]) \}"
+)
 METRIC = re.compile(r"\b((?:frontdesk|http_server)_[a-z_]+)")
 _SUFFIXES = re.compile(r"(_total|_bucket|_count|_sum)$")
 
@@ -67,7 +71,25 @@ def metrics(renderings: Sequence[Manifests]) -> Iterator[str]:
             yield f"no metric of the code is called {name}"
 
 
+def nats_rights(renderings: Sequence[Manifests]) -> Iterator[str]:
+    """NATS users have the rights with which tests/fleet/test_least_rights.py runs a fleet, and no others."""
+    from support.permissions import RIGHTS
+
+    for manifests in renderings:
+        for item in manifests.of("ConfigMap"):
+            text = item["data"].get("nats.conf", "")
+            for name, publish, subscribe in USER.findall(text):
+                for what, given, needed in (
+                    ("publish", json.loads(publish), RIGHTS[name].publish),
+                    ("subscribe", json.loads(subscribe), RIGHTS[name].subscribe),
+                ):
+                    extra, lacking = set(given) - set(needed), set(needed) - set(given)
+                    if extra or lacking:
+                        yield f"{name} may {what} {extra or ''}, may not {lacking or ''}"
+
+
 CHECKS: dict[str, Callable[[Sequence[Manifests]], Iterator[str]]] = {
+    "nats rights": nats_rights,
     "settings": settings,
     "alerts": alerts,
     "metrics": metrics,

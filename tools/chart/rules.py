@@ -130,11 +130,14 @@ def references(manifests: Manifests) -> Iterator[str]:
 
 
 def consumers(manifests: Manifests) -> Iterator[str]:
-    """KEDA watches every consumer that the reply-engine has, and its lease to stay up."""
-    from frontdesk.reply_engine.topology import DUE, INBOUND, REPORTS
+    """KEDA watches every consumer that a service has, and its lease to stay up."""
+    from frontdesk import fleet
+    from frontdesk.kit import subjects
 
-    wanted = {(spec.stream, spec.name) for spec in (INBOUND, DUE, REPORTS)} | {("WAKE", "wake-reply-engine")}
     for item in manifests.of("ScaledObject"):
+        name = item["metadata"]["labels"]["app.kubernetes.io/component"]
+        wanted = {(spec.stream, spec.name) for spec in fleet.SERVICES[name].consumers}
+        wanted.add((subjects.WAKE, subjects.wake_consumer(name)))
         watched = {
             (one["metadata"]["stream"], one["metadata"]["consumer"]) for one in item["spec"]["triggers"]
         }

@@ -84,7 +84,7 @@ def second_autoscaler(found: dict[str, Any]) -> None:
     triggers: list[Any] = []
     found["ScaledObject"] = {
         "kind": "ScaledObject",
-        "metadata": {"name": "desk"},
+        "metadata": {"name": "desk", "labels": {"app.kubernetes.io/component": "reply-engine"}},
         "spec": {"scaleTargetRef": target, "triggers": triggers},
     }
 

@@ -32,7 +32,7 @@ publish:
   - $JS.API.CONSUMER.DELETE.OUTBOUND.*
   - $JS.API.CONSUMER.INFO.OUTBOUND.*
   - $JS.API.CONSUMER.MSG.NEXT.OUTBOUND.*
-  - $JS.ACK.OUTBOUND.>
+  - $JS.ACK.OUTBOUND.*.>
   # Leases of shards.
   - $KV.frontdesk-shards.>
   - $JS.API.STREAM.MSG.GET.KV_frontdesk-shards

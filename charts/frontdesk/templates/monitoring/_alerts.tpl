@@ -64,11 +64,11 @@
     summary: A message could not be handled by anybody.
     runbook: DEAD keeps it for thirty days with the reason.
 - alert: FrontdeskStreamFilling
-  expr: max by (stream_name) (jetstream_stream_total_bytes{ {{- $streams -}} ,stream_name=~"INBOUND|OUTBOUND|TIMERS|NOTIFY"}) > 0.8 * 1024 * 1024 * 1024
+  expr: max by (stream_name) (jetstream_stream_total_bytes{ {{- $streams -}} ,stream_name=~"INBOUND|OUTBOUND|TIMERS|NOTIFY"}) > 0.8 * {{ .Values.provision.streamMegabytes }} * 1024 * 1024
   for: 5m
   labels: {severity: critical}
   annotations:
-    summary: '{{ "{{" }} $labels.stream_name {{ "}}" }} nears its gibibyte and will refuse messages.'
+    summary: '{{ "{{" }} $labels.stream_name {{ "}}" }} is nearly full and will refuse messages.'
     runbook: Whoever reads it is away or too slow; see FrontdeskMessagesWait.
 {{- end }}
 {{- end -}}

@@ -23,12 +23,12 @@ about to have. At an install, and for Secrets that were given, it reads the Secr
   value: {{ include "frontdesk.nats.url" . }}
 - name: FRONTDESK_NATS_REPLICAS
   value: {{ include "frontdesk.nats.copies" . | quote }}
-- name: FRONTDESK_NATS_STREAM_MEGABYTES
-  value: {{ .Values.nats.streamMegabytes | quote }}
 {{- if include "frontdesk.nats.ca" . }}
 - name: FRONTDESK_NATS_CA_FILE
   value: /etc/frontdesk/nats/ca.crt
 {{- end }}
+- name: FRONTDESK_NATS_STREAM_MEGABYTES
+  value: {{ .Values.provision.streamMegabytes | quote }}
 - name: FRONTDESK_PROVISION_SECONDS
   value: {{ .Values.provision.seconds | quote }}
 {{ include "frontdesk.env.nats" (dict "name" "provision" "secret" $nats) }}
