@@ -1,0 +1,155 @@
+"""What befalls the fleet under load: each step a fault or a change, as Kubernetes does it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from cluster.release import ENGINE, GATEWAY, Release
+
+REPLICAS = 3
+ACCOUNTS = 60
+RATE = 20.0
+STRIKE_S = 2.0
+PATIENCE_S = 120.0
+BACK_LIMIT_S = 20.0
+
+Strike = Callable[[Release], Awaitable[None]]
+
+
+async def nothing(release: Release) -> None:
+    """Only the load."""
+
+
+async def gateway_deleted(release: Release) -> None:
+    """A gateway pod is deleted: it hands its shards over, and comes back."""
+    await _delete(release, GATEWAY, 0)
+
+
+async def gateway_killed(release: Release) -> None:
+    """A gateway pod is gone without a word."""
+    await _delete(release, GATEWAY, 1, "--grace-period=0", "--force")
+
+
+async def engine_deleted(release: Release) -> None:
+    """A reply-engine pod is deleted."""
+    await _delete(release, ENGINE, 0)
+
+
+async def nats_deleted(release: Release) -> None:
+    """The NATS pod is deleted and starts on its volume again."""
+    await _delete(release, "nats", 0)
+
+
+async def postgresql_deleted(release: Release) -> None:
+    """The PostgreSQL pod is deleted and starts on its volume again."""
+    await _delete(release, "postgresql", 0)
+
+
+async def image_rolled(release: Release) -> None:
+    """helm upgrade to another image, pod by pod."""
+    release.image = f"{release.image}-next"
+    await release.upgrade("--wait", "--timeout", "5m")
+    await release.until_ready(GATEWAY, REPLICAS)
+
+
+async def scaled(release: Release) -> None:
+    """The gateway goes to five replicas and then to two."""
+    for count in (5, 2):
+        await release.kube("scale", f"statefulset/{release.name(GATEWAY)}", f"--replicas={count}")
+        await release.until_ready(GATEWAY, count)
+        await asyncio.sleep(5)
+
+
+async def scaled_back(release: Release) -> None:
+    """And to three again."""
+    await release.kube("scale", f"statefulset/{release.name(GATEWAY)}", f"--replicas={REPLICAS}")
+    await release.until_ready(GATEWAY, REPLICAS)
+
+
+async def _delete(release: Release, component: str, number: int, *words: str) -> None:
+    pods = await release.pods(component)
+    name = pods[number]["metadata"]["name"]
+    await release.kube("delete", "pod", name, "--wait=false", *words)
+    await asyncio.sleep(3)
+    await release.until_ready(component, len(pods))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step: how it strikes, and how many questions are asked meanwhile, at least."""
+
+    strike: Strike
+    messages: int = 600
+
+
+STEPS = {
+    "answered": Step(nothing),
+    "gateway_deleted": Step(gateway_deleted),
+    "gateway_killed": Step(gateway_killed),
+    "engine_deleted": Step(engine_deleted),
+    "nats_deleted": Step(nats_deleted),
+    "postgresql_deleted": Step(postgresql_deleted),
+    "image_rolled": Step(image_rolled, 1600),
+    "gateway_scaled": Step(scaled, 1400),
+    "gateway_scaled_back": Step(scaled_back),
+}
+
+
+class Watch:
+    """Notes when accounts were offline, five times a second."""
+
+    def __init__(self, release: Release) -> None:
+        self._release = release
+        self.last_short = 0.0
+
+    async def run(self) -> None:
+        """Watch until it is cancelled."""
+        while True:
+            status = await self._release.control("status")
+            if status["connected"] < ACCOUNTS:
+                self.last_short = time.monotonic()
+            await asyncio.sleep(0.2)
+
+
+async def play(release: Release, name: str, step: Step) -> dict[str, object]:
+    """One step under load; its figures."""
+    before = await release.control("status")
+    load = await release.load(
+        messages=step.messages, rate_per_s=RATE, chats_per_account=2, text="is #{n} available"
+    )
+    watch = Watch(release)
+    watching = asyncio.create_task(watch.run())
+    await asyncio.sleep(STRIKE_S)
+    struck = time.monotonic()
+    await step.strike(release)
+    done_s = time.monotonic() - struck
+    await release.until_sent(load)
+    await release.until_answered(load, PATIENCE_S)
+    with suppress(RuntimeError):
+        await release.until_connected(ACCOUNTS, PATIENCE_S)
+    await asyncio.sleep(3)  # a second answer would come now
+    verdict = await release.control(f"verdict?load={load}")
+    after = await release.control("status")
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    return {
+        "step": name,
+        "messages": verdict["messages"],
+        "lost": verdict["lost"],
+        "answered_twice": verdict["answered_twice"],
+        "back_s": round(max(watch.last_short - struck, 0.0), 1),
+        "logins": after["registrations"] - before["registrations"],
+        "kicks": after["kicks"] - before["kicks"],
+        "done_s": round(done_s, 1),
+        "p99_ms": round(verdict["p99_ms"]),
+        "offline": ACCOUNTS - after["connected"],
+    }
+
+
+def as_it_must_be(figures: dict[str, object]) -> bool:
+    """Nothing lost, nothing twice, everybody back."""
+    return not figures["lost"] and not figures["answered_twice"] and not figures["offline"]
