@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -11,7 +13,7 @@ import pytest
 
 from frontdesk.kit import subjects
 from frontdesk.kit.clock import SystemClock
-from frontdesk.kit.errors import Unavailable
+from frontdesk.kit.errors import FailedPrecondition, NotFound, Unavailable
 from frontdesk.kit.nats_server import NatsServer
 from frontdesk.kit.shards import Member, ShardManager, ShardSettings
 from support.shards import SETTINGS, SHARDS, Fleet, Gate, child
@@ -152,17 +154,82 @@ async def test_a_member_cut_off_for_longer_than_a_ttl_loses(fleet: Fleet) -> Non
 
 
 async def test_a_cordoned_member_owns_nothing_and_everyone_sees_it(fleet: Fleet) -> None:
-    """Cordoning drains a member in order and shows in its record; uncordoning brings its share back."""
+    """Any member cordons any other: it drains in order, one by one, and gets its share back afterwards."""
+    ada, ben, cid = await fleet.join("ada"), await fleet.join("ben"), await fleet.join("cid")
+    await until(lambda: fleet.as_proposed(ada, ben, cid))
+    share, before = ada.held, len(ada.listener.releases)
+    untouched = {**ben.listener.open, **cid.listener.open}
+    ada.listener.drain = 0.02
+    assert await ben.manager.cordon("ada") == {"ada"}
+    await until(lambda: fleet.as_proposed(ben, cid) and not ada.listener.open)
+    assert (set(ada.listener.releases[before:]), ada.listener.losses) == (share, [])
+    assert ada.listener.most_draining == 1
+    assert untouched.items() <= {**ben.listener.open, **cid.listener.open}.items()
+    for node in (ada, ben, cid):
+        members = {member.id: member.cordoned for member in node.manager.members()}
+        assert members == {"ada": True, "ben": False, "cid": False}
+    assert ada.manager.cordoned
+    assert "ada" not in ben.manager.holders().values()
+    assert await cid.manager.uncordon("ada") == frozenset()
+    await until(lambda: fleet.as_proposed(ada, ben, cid))
+    assert not ada.manager.cordoned
+
+
+async def test_a_cordon_outlives_a_restart(fleet: Fleet) -> None:
+    """A member that comes back cordoned takes nothing, until it is uncordoned."""
     ada, ben = await fleet.join("ada"), await fleet.join("ben")
     await until(lambda: fleet.as_proposed(ada, ben))
-    share, before = ada.held, len(ada.listener.releases)
-    await ada.manager.cordon()
-    await until(lambda: fleet.as_proposed(ben) and not ada.listener.open)
-    assert {member.id: member.cordoned for member in ben.manager.members()} == {"ada": True, "ben": False}
-    assert (set(ada.listener.releases[before:]), ada.listener.losses) == (share, [])
-    assert ada.manager.cordoned
-    await ada.manager.uncordon()
+    await ada.manager.cordon("ada")
+    await until(lambda: fleet.as_proposed(ben))
+    await ada.manager.stop()
+    again = await fleet.join("ada")
+    await asyncio.sleep(SETTINGS.ttl)  # time in which it could take something
+    assert again.listener.acquisitions == []
+    assert fleet.as_proposed(ben)
+    assert again.manager.cordoned
+    await ben.manager.uncordon("ada")
+    await until(lambda: fleet.as_proposed(again, ben))
+
+
+async def test_the_last_free_member_is_not_cordoned(fleet: Fleet) -> None:
+    """The call is refused; when the free members leave nevertheless, the cordoned one keeps all at work."""
+    ada, ben = await fleet.join("ada"), await fleet.join("ben")
     await until(lambda: fleet.as_proposed(ada, ben))
+    await until(lambda: len(ada.manager.members()) == len(ben.manager.members()) == 2)
+    outcomes = await asyncio.gather(
+        ada.manager.cordon("ada"), ben.manager.cordon("ben"), return_exceptions=True
+    )
+    assert sum(isinstance(outcome, FailedPrecondition) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, frozenset) for outcome in outcomes) == 1
+    cordoned, free = (ada, ben) if ada.manager.cordoned else (ben, ada)
+    await until(lambda: fleet.as_proposed(free))
+    await free.manager.stop()
+    await until(lambda: fleet.as_proposed(cordoned), timeout=SETTINGS.ttl)
+    back = await fleet.join(free.id)
+    await until(lambda: fleet.as_proposed(back))
+
+
+async def test_cordons_at_random_never_give_a_shard_two_holders(fleet: Fleet) -> None:
+    """Members cordoned, uncordoned, stopped and started in a storm: at its end all is as proposed."""
+    dice = random.Random(20)
+    nodes = {name: await fleet.join(name) for name in ("ada", "ben", "cid")}
+    for _ in range(40):
+        name, caller = dice.choice(list(nodes)), dice.choice(list(nodes.values()))
+        match dice.randrange(4):
+            case 0 | 1:
+                with contextlib.suppress(FailedPrecondition, NotFound):
+                    await caller.manager.cordon(name)
+            case 2:
+                with contextlib.suppress(NotFound):
+                    await caller.manager.uncordon(name)
+            case 3:
+                await nodes[name].manager.stop(1.0)
+                nodes[name] = await fleet.join(name)
+        await asyncio.sleep(dice.uniform(0, 0.1))
+    await until(lambda: len(nodes["ada"].manager.members()) == len(nodes))
+    for name in nodes:
+        await nodes["ada"].manager.uncordon(name)
+    await until(lambda: fleet.as_proposed(*nodes.values()), timeout=15)
 
 
 async def test_what_fails_to_open_is_tried_again(fleet: Fleet) -> None:
@@ -281,6 +348,7 @@ async def test_start_without_nats_says_so(fleet: Fleet) -> None:
 
 async def test_members_are_values() -> None:
     """A member's record survives the way through the bucket; anything else is no member."""
-    member = Member("ada", "token", cordoned=True)
+    member = Member("ada", "token", since_ms=1_700_000_000_000)
     assert Member.from_bytes(member.to_bytes()) == member
+    assert Member.from_bytes(b'{"member": "ada", "incarnation": "token"}') == Member("ada", "token")
     assert Member.from_bytes(b'{"member": 1}') is None

@@ -144,3 +144,7 @@ def lease_key(shard: int) -> str:
 
 def member_key(member_id: str) -> str:
     return f"member.{encode_token(member_id)}"
+
+
+# Which members are cordoned: one key for all, so that the last one free can't be cordoned by two at once.
+CORDONS_KEY = "cordons"

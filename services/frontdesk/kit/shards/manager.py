@@ -12,6 +12,9 @@ Four loops, each restarted if it should crash:
 - take: starts to own what is free and proposed to this member. The member next in order takes a shard that
   the one before left free for a ttl, and then keeps it for a while, so that it does not go to and fro.
 - give: hands over, one by one, what is proposed to another member.
+
+A cordoned member stays alive and is proposed nothing (kit/shards/cordons.py); the list of cordons is in the
+bucket, so that it outlives every process. Should only cordoned members be left alive, they hold the shards.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from frontdesk.kit.backoff import exponential
 from frontdesk.kit.clock import Clock, SystemClock
 from frontdesk.kit.errors import Unavailable
 from frontdesk.kit.shards import metrics, rendezvous
+from frontdesk.kit.shards.cordons import Cordons
 from frontdesk.kit.shards.holding import Holding, State
 from frontdesk.kit.shards.model import Member, ShardListener, ShardSettings, lease_value
 from frontdesk.kit.shards.store import BucketGone, Conflict, Record, ShardStore
@@ -69,6 +73,7 @@ class ShardManager:
             on_record=self._record,
             on_contact=lambda: self._view.clocks.contact(self._clock.monotonic()),
         )
+        self._cordons = Cordons(self._store, self._alive)
         self._held: dict[int, Holding] = {}
         self._busy: dict[int, asyncio.Task[None]] = {}
         self._failures: dict[int, int] = {}
@@ -79,7 +84,7 @@ class ShardManager:
         self._changed = asyncio.Event()
         self._rewatch = asyncio.Event()
         self._pulse_now = asyncio.Event()
-        self._cordoned = False
+        self._since_ms = self._clock.now_ms()
         self._stopping = False
         self._twin = False
         self._announced = 0
@@ -97,8 +102,8 @@ class ShardManager:
 
     @property
     def cordoned(self) -> bool:
-        """Whether this member gives all shards away and takes none."""
-        return self._cordoned
+        """Whether this member is to give all shards away and take none."""
+        return self._id in self._view.cordoned()
 
     def holds(self, shard: int) -> bool:
         """Whether this member may use the shard right now: only while its own deadline is not passed."""
@@ -113,6 +118,14 @@ class ShardManager:
     def members(self) -> tuple[Member, ...]:
         """The members alive as this one sees them, by id."""
         return self._view.members()
+
+    def cordons(self) -> frozenset[str]:
+        """The ids that are cordoned, those of members that are away too."""
+        return self._view.cordoned()
+
+    def holders(self) -> dict[int, str]:
+        """The member that holds each shard, as this one sees it; a shard that nobody holds is not there."""
+        return self._view.holders()
 
     def problem(self) -> str | None:
         """None when shards are looked after, else why not; a check for readiness."""
@@ -146,25 +159,22 @@ class ShardManager:
             log.info("member %s leaves unannounced: %s", self._id, error)
         await self._hand_over_all(budget * 3 / 4)
 
-    async def cordon(self) -> None:
-        """Give all shards away one by one and take none, until `uncordon` or the end of this process.
+    async def cordon(self, member_id: str) -> frozenset[str]:
+        """Let a member give its shards away one by one and take none, over restarts, until `uncordon`.
 
-        Returns when the fleet can see it, or at once while NATS is away; `owned` tells when it is done.
+        Returns all cordons when they are stored; its `holders` tell when the member is empty. Raises NotFound
+        for a member that is not alive, FailedPrecondition for the last one that is not cordoned, Unavailable.
         """
-        await self._set_cordoned(True)
+        return await self._cordons.add(member_id)
 
-    async def uncordon(self) -> None:
-        """Take part again."""
-        await self._set_cordoned(False)
+    async def uncordon(self, member_id: str) -> frozenset[str]:
+        """Let a member take part again; returns all cordons. Raises NotFound for a member that is neither
+        cordoned nor alive, Unavailable."""
+        return await self._cordons.remove(member_id)
 
-    async def _set_cordoned(self, cordoned: bool) -> None:
-        self._cordoned = cordoned
-        self._changed.set()
-        try:
-            await self._announce()
-        except Unavailable as error:
-            log.info("the fleet will see the cordon of %s later: %s", self._id, error)
-            self._pulse_now.set()
+    def _alive(self) -> frozenset[str]:
+        """The members alive, this one among them whatever became of its record."""
+        return frozenset({self._id, *(member.id for member in self.members())})
 
     # The bucket.
 
@@ -183,7 +193,7 @@ class ShardManager:
                 log.error("another process is member %s too; ids must be unique in the fleet", self._id)
 
     async def _announce(self) -> None:
-        member = Member(self._id, self._incarnation, self._cordoned)
+        member = Member(self._id, self._incarnation, self._since_ms)
         expires = _RECORD_TTLS * self._settings.ttl
         self._announced = await self._store.put(subjects.member_key(self._id), member.to_bytes(), expires)
 
@@ -268,8 +278,7 @@ class ShardManager:
             self._pulse_now.set()
 
     def _note_candidates(self) -> None:
-        others = {member.id for member in self.members() if not member.cordoned and member.id != self._id}
-        candidates = frozenset(others if self._cordoned else {*others, self._id})
+        candidates = rendezvous.candidates(self._alive(), self._view.cordoned())
         if candidates != self._candidates:
             self._candidates, self._candidates_since = candidates, self._clock.monotonic()
 
@@ -367,7 +376,7 @@ class ShardManager:
         for shard, holding in self._held.items():
             if holding.state is not State.OPEN:
                 continue
-            if self._cordoned or (
+            if self._id not in self._candidates or (
                 now >= self._keep_until.get(shard, now)
                 and rendezvous.order(shard, self._candidates)[:1] != (self._id,)
             ):
@@ -379,7 +388,7 @@ class ShardManager:
         loop = asyncio.get_running_loop()
         end = loop.time() + budget
         holdings = list(self._held.values())
-        others = any(not member.cordoned and member.id != self._id for member in self.members())
+        others = self._alive() != {self._id}
         pause = min(self._settings.handover_pause, budget / 3 / max(1, len(holdings))) if others else 0.0
         for holding in holdings:
             holding.leave()

@@ -2,11 +2,12 @@
 
 Values in the bucket are JSON. A lease: `{"member", "incarnation", "take"}`, where `incarnation` is a random
 token of one process and `take` one of one acquisition, so that a writer knows its own write from any other.
-A member: `{"member", "incarnation", "cordoned"}`.
+A member: `{"member", "incarnation", "since_ms"}`. The cordons: `{"members": [id, …]}`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -98,28 +99,55 @@ class ShardSettings:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A replica that takes part; a cordoned one owns nothing and takes nothing."""
+    """A replica that takes part since `since_ms` (Unix milliseconds; 0: it did not say).
+
+    A cordoned one takes no shards and gives its own away. That is not in its own record but in the list of
+    cordons, which outlives it.
+    """
 
     id: str
     incarnation: str
-    cordoned: bool
+    since_ms: int = 0
+    cordoned: bool = False
 
     def to_bytes(self) -> bytes:
         """The value of its record."""
-        return orjson.dumps({"member": self.id, "incarnation": self.incarnation, "cordoned": self.cordoned})
+        return orjson.dumps({"member": self.id, "incarnation": self.incarnation, "since_ms": self.since_ms})
 
     @classmethod
     def from_bytes(cls, value: bytes) -> Member | None:
         """The member of a record; None when it is not one."""
         match _parse(value):
-            case {"member": str(member), "incarnation": str(incarnation), "cordoned": bool(cordoned)}:
-                return cls(member, incarnation, cordoned)
+            case {"member": str(member), "incarnation": str(incarnation), **more}:
+                since_ms = more.get("since_ms", 0)
+                return cls(member, incarnation, since_ms if isinstance(since_ms, int) else 0)
         return None
+
+
+def cordons_value(member_ids: Iterable[str]) -> bytes:
+    """The value of the list of cordons."""
+    return orjson.dumps({"members": sorted(member_ids)})
+
+
+def cordoned_members(value: bytes) -> frozenset[str]:
+    """The ids in a list of cordons; none when the value is not one."""
+    match _parse(value):
+        case {"members": list(members)}:
+            return frozenset(member for member in members if isinstance(member, str))
+    return frozenset()
 
 
 def lease_value(member_id: str, incarnation: str, take: str) -> bytes:
     """The value of a lease."""
     return orjson.dumps({"member": member_id, "incarnation": incarnation, "take": take})
+
+
+def lease_member(value: bytes) -> str | None:
+    """Which member wrote this lease; None when the value is not one of ours."""
+    match _parse(value):
+        case {"member": str(member)}:
+            return member
+    return None
 
 
 def lease_incarnation(value: bytes) -> str | None:

@@ -17,6 +17,14 @@ def score(shard: int, member_id: str) -> int:
     return int.from_bytes(digest, "big")
 
 
+def candidates(alive: frozenset[str], cordoned: frozenset[str]) -> frozenset[str]:
+    """The members that shards are proposed to: those not cordoned.
+
+    When only cordoned ones are alive their cordons count for nothing: a shard that nobody holds is worse.
+    """
+    return alive - cordoned or alive
+
+
 @functools.lru_cache(maxsize=4096)
 def order(shard: int, members: frozenset[str]) -> tuple[str, ...]:
     """All `members`, the one to own `shard` first, then who is next if it does not take it."""

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 from frontdesk.kit import subjects
 from frontdesk.kit.shards.lease import ObserverClocks
-from frontdesk.kit.shards.model import Member, ShardSettings, lease_incarnation
+from frontdesk.kit.shards.model import (
+    Member,
+    ShardSettings,
+    cordoned_members,
+    lease_incarnation,
+    lease_member,
+)
 from frontdesk.kit.shards.store import Record
 
 _MEMBERS = "member."
+_LEASES = "lease."
 
 
 class View:
@@ -55,7 +63,7 @@ class View:
 
     def _vanished(self, key: str) -> None:
         """A lease gone without a delete may be in use until its owner notices: it must run out first."""
-        if key.startswith(_MEMBERS):
+        if not key.startswith(_LEASES):
             del self._records[key]
             self.clocks.forget(key)
         else:
@@ -80,10 +88,31 @@ class View:
 
     def members(self) -> tuple[Member, ...]:
         """The members alive, by id."""
-        now = self._monotonic()
+        now, cordoned = self._monotonic(), self.cordoned()
         found = (
             Member.from_bytes(record.value)
             for key, record in self._records.items()
             if key.startswith(_MEMBERS) and record.value is not None and not self.clocks.expired(key, now)
         )
-        return tuple(sorted((member for member in found if member is not None), key=lambda member: member.id))
+        members = (
+            dataclasses.replace(member, cordoned=member.id in cordoned)
+            for member in found
+            if member is not None
+        )
+        return tuple(sorted(members, key=lambda member: member.id))
+
+    def cordoned(self) -> frozenset[str]:
+        """The ids that are cordoned, of members alive or not."""
+        record = self._records.get(subjects.CORDONS_KEY)
+        return cordoned_members(record.value) if record is not None and record.value else frozenset()
+
+    def holders(self) -> dict[int, str]:
+        """Who holds each shard, by the leases that have not run out."""
+        now = self._monotonic()
+        found: dict[int, str] = {}
+        for shard in range(self._settings.shards):
+            key = subjects.lease_key(shard)
+            record = self._records.get(key)
+            if record is not None and record.value and not self.clocks.expired(key, now):
+                found[shard] = lease_member(record.value) or ""
+        return found

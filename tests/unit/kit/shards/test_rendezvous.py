@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frontdesk.kit.shards.rendezvous import order, score
+from frontdesk.kit.shards.rendezvous import candidates, order, score
 
 SHARDS = range(64)
 MEMBERS = st.frozensets(st.text(min_size=1, max_size=12), min_size=1, max_size=8)
@@ -46,6 +46,32 @@ def test_leaving_moves_its_own_shards_to_the_next_in_order(
     for shard in SHARDS:
         first, second = order(shard, members)[:2]
         assert owner(shard, members - {leaver}) == (second if first == leaver else first)
+
+
+@given(alive=MEMBERS, cordoned=st.frozensets(st.text(min_size=1, max_size=12), max_size=8), data=st.data())
+def test_cordoned_members_are_proposed_nothing(
+    alive: frozenset[str], cordoned: frozenset[str], data: st.DataObject
+) -> None:
+    """Shards are proposed to members alive and free; to cordoned ones only when nobody else is alive."""
+    cordoned |= data.draw(st.frozensets(st.sampled_from(sorted(alive))))
+    chosen = candidates(alive, cordoned)
+    assert chosen
+    assert chosen <= alive
+    assert not chosen & cordoned or alive <= cordoned
+
+
+@given(alive=MEMBERS.filter(lambda members: len(members) > 1), data=st.data())
+def test_a_cordon_moves_only_the_shards_of_the_cordoned(alive: frozenset[str], data: st.DataObject) -> None:
+    """Each of its shards goes to the next free member in order, no other shard moves, all come back after."""
+    others = st.frozensets(st.sampled_from(sorted(alive)), max_size=len(alive) - 2)
+    cordoned = data.draw(others)
+    one = data.draw(st.sampled_from(sorted(alive - cordoned)))
+    before, during = candidates(alive, cordoned), candidates(alive, cordoned | {one})
+    for shard in SHARDS:
+        first = owner(shard, before)
+        moved = order(shard, before)[1] if first == one else first
+        assert owner(shard, during) == moved
+        assert owner(shard, candidates(alive, (cordoned | {one}) - {one})) == first
 
 
 @given(prefix=st.text(max_size=12), count=st.integers(2, 6))

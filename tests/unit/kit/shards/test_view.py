@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from frontdesk.kit import subjects
 from frontdesk.kit.clock import ManualClock
-from frontdesk.kit.shards.model import Member, ShardSettings, lease_value
+from frontdesk.kit.shards.model import Member, ShardSettings, cordons_value, lease_value
 from frontdesk.kit.shards.store import Record
 from frontdesk.kit.shards.view import View
 
@@ -90,7 +90,7 @@ async def test_a_full_read_is_right_about_a_bucket_made_anew() -> None:
 async def test_members_alive() -> None:
     """A member is alive until its record stood for a ttl; deleted and unreadable records are no members."""
     view, clock = make()
-    ada, ben = Member("ada", "1", False), Member("ben", "2", True)
+    ada, ben = Member("ada", "1"), Member("ben", "2", since_ms=7)
     view.observe(Record(subjects.member_key("ben"), 1, ben.to_bytes()))
     view.observe(Record(subjects.member_key("ada"), 2, ada.to_bytes()))
     view.observe(Record(subjects.member_key("cid"), 3, b"[]"))
@@ -102,3 +102,38 @@ async def test_members_alive() -> None:
     assert view.members() == (ben,)
     view.observe(Record(subjects.member_key("ben"), view.newest + 1, None))
     assert view.members() == ()
+
+
+async def test_cordons_outlive_their_members() -> None:
+    """A member is cordoned as long as the list says so, alive or not; a list that can't be read is empty."""
+    view, _ = make()
+    view.observe(Record(subjects.member_key("ada"), 1, Member("ada", "1").to_bytes()))
+    assert view.cordoned() == frozenset()
+    view.observe(Record(subjects.CORDONS_KEY, 2, cordons_value(["ben", "ada"])))
+    assert view.cordoned() == {"ada", "ben"}
+    assert view.members() == (Member("ada", "1", cordoned=True),)
+    view.observe(Record(subjects.member_key("ada"), 3, None))
+    assert view.cordoned() == {"ada", "ben"}
+    view.observe(Record(subjects.CORDONS_KEY, 4, b'{"members": 1}'))
+    assert view.cordoned() == frozenset()
+    view.observe(Record(subjects.CORDONS_KEY, 5, cordons_value(["ben"])))
+    view.take_in([], upto=5)
+    assert view.cordoned() == frozenset()
+
+
+async def test_who_holds_a_shard() -> None:
+    """A lease names its holder until it is deleted, vanishes or stands for a ttl."""
+    view, clock = make()
+    assert view.holders() == {}
+    view.observe(held(1))
+    assert view.holders() == {1: "gateway-1"}
+    view.observe(Record(LEASE, 2, None))
+    assert view.holders() == {}
+    view.observe(held(3))
+    for _ in range(3):
+        await clock.advance(4)
+        view.clocks.contact(clock.monotonic())
+    assert view.holders() == {}
+    view.observe(held(4))
+    view.take_in([], upto=4)
+    assert view.holders() == {}
