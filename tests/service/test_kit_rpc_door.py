@@ -84,6 +84,13 @@ async def test_calls_for_an_account_reach_its_owner(house: House) -> None:
     assert house.local.calls == 0
 
 
+async def test_calls_for_a_replica_reach_it(house: House) -> None:
+    """Any replica's door forwards a call to the replica that it names."""
+    answer = await house.stub.Who(pb.WhoRequest(replica="owner"), metadata=AS_ANNA, timeout=5)
+    assert answer.replica == "owner"
+    assert house.local.calls == 0
+
+
 async def test_the_owners_errors_come_through(house: House) -> None:
     """An error of the owner arrives outside with its details."""
     with pytest.raises(AioRpcError) as caught:

@@ -119,6 +119,29 @@ async def test_calls_go_to_the_owner_of_the_account(fleet: Fleet) -> None:
     assert (await stub.Where(pb.WhereRequest(account_id=account_in(1)))).replica == "b"
 
 
+async def test_calls_go_to_the_replica_they_name(fleet: Fleet) -> None:
+    """A method routed by replica is answered by that one, whatever its name; another name wakes nobody."""
+    names = ("gateway-0", "gateway-1", "3", "shop *.>")
+    for name in names:
+        await fleet.replica(name)
+    woken: list[str] = []
+
+    async def wake(deployable: str) -> None:
+        woken.append(deployable)
+
+    stub = await fleet.stub(wake=wake)
+    for name in names:
+        assert (await stub.Who(pb.WhoRequest(replica=name), timeout=5)).replica == name
+    with pytest.raises(AioRpcError) as caught:
+        await stub.Who(pb.WhoRequest(replica="gateway-9"), timeout=5, wait_for_ready=False)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    with pytest.raises(AioRpcError) as caught:
+        await stub.Who(pb.WhoRequest())
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "replica" in (caught.value.details() or "")
+    assert woken == []
+
+
 async def test_call_waits_for_a_shard_to_find_its_owner(fleet: Fleet) -> None:
     """A call for a shard between two owners is answered by the new one."""
     _, server = await fleet.replica("a")

@@ -43,7 +43,7 @@ async def serve(url: str) -> None:
     """The server's process: both transports; prints the port of grpc.aio, ends with its input."""
     nc = await nats.connect(url)
     servicer = EchoServicer()
-    server = RpcServer(nc, "echo")
+    server = RpcServer(nc, "echo", replica="bench")
     server.add(echo_pb2_grpc.add_EchoServiceServicer_to_server, servicer)
     await server.start()
     door = grpc.aio.server()

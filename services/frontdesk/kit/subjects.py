@@ -10,7 +10,7 @@ byte of the UTF-8 text as `=XX`. `decode_token` turns it back.
     notify.<channel kind>         notifications to send
     dead.<stream>                 messages nobody could handle
     wake.<service>                a lease for a service to stay up
-    rpc.<package.Service>.<Method>[.<shard>]
+    rpc.<package.Service>.<Method>[.<shard> | .at.<replica>]
 """
 
 from __future__ import annotations
@@ -131,6 +131,11 @@ def rpc(service: str, method: str, shard: int | None = None) -> str:
     """`service` is the full proto name, `frontdesk.api.replies.v1.ReplyService`; its dots become tokens."""
     base = f"rpc.{service}.{method}"
     return base if shard is None else f"{base}.{shard}"
+
+
+def rpc_at(service: str, method: str, replica: str) -> str:
+    """Where calls for one replica go; no wildcard of a shard (`rpc.<service>.*.<shard>`) hears them."""
+    return f"rpc.{service}.{method}.at.{encode_token(replica)}"
 
 
 def gateway_consumer(shard: int) -> str:

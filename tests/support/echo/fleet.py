@@ -60,7 +60,7 @@ class Fleet:
     async def replica(self, name: str = "a", **options: Any) -> tuple[EchoServicer, RpcServer]:
         """A started replica."""
         servicer = EchoServicer(name)
-        server = RpcServer(await self.connect(), "echo", **options)
+        server = RpcServer(await self.connect(), "echo", replica=name, **options)
         server.add(echo_pb2_grpc.add_EchoServiceServicer_to_server, servicer)
         await server.start()
         self._servers.append(server)

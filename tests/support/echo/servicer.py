@@ -123,6 +123,10 @@ class EchoServicer(echo_pb2_grpc.EchoServiceServicer):
             raise NotFound("no such account", account_id=request.account_id)
         return echo_pb2.WhereResponse(replica=self.replica)
 
+    async def Who(self, request: echo_pb2.WhoRequest, context: Context) -> echo_pb2.WhoResponse:
+        self.calls += 1
+        return echo_pb2.WhoResponse(replica=self.replica)
+
     async def Watch(
         self, request: echo_pb2.WatchRequest, context: Context
     ) -> AsyncIterator[echo_pb2.WatchResponse]:

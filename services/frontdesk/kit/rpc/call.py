@@ -30,13 +30,13 @@ class Spec:
     subject: str
     serialize: Callable[[Any], bytes]
     deserialize: Callable[[bytes], Any]
-    account_of: Callable[[Any], str]
+    target_of: Callable[[Any], str]
 
     def subject_for(self, request: Any, shards: int) -> str:
-        """Where the call with `request` goes; raises InvalidArgument when it names no account and has to."""
-        if not self.method.by_account:
+        """Where the call with `request` goes; raises InvalidArgument when it does not name what it has to."""
+        if not self.method.routed:
             return self.subject
-        return self.method.shard_subject(self.account_of(request), shards)
+        return self.method.target_subject(self.target_of(request), shards)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,8 @@ class ClientCall:
     def _try_again(self) -> None:
         """The NATS server said that nobody listens."""
         self._nobody = True
-        self._link.wake(self._spec.method.deployable)
+        if not self._spec.method.by_replica:  # no waking brings back a certain replica
+            self._link.wake(self._spec.method.deployable)
         if self._options.wait:
             self._link.spawn(self._transmit_later())
         else:

@@ -16,7 +16,7 @@ from frontdesk.kit.rpc import metadata as md
 from frontdesk.kit.rpc.behaviour import Served
 from frontdesk.kit.rpc.call import ClientCall, Options, Spec, UnaryUnaryCall
 from frontdesk.kit.rpc.link import Link, LinkConfig, Wake
-from frontdesk.kit.rpc.routing import account_of, describe
+from frontdesk.kit.rpc.routing import describe
 from frontdesk.kit.rpc.stream_call import StreamStreamCall, StreamUnaryCall, UnaryStreamCall
 
 Serializer = Callable[[Any], bytes] | None
@@ -96,10 +96,10 @@ class NatsChannel(aio.Channel):
         """Calls of `one` that take and give the messages as they are on the wire, without knowing their
         types."""
 
-        def account(raw: bytes) -> str:
-            return account_of(one.deserialize(raw))
+        def target(raw: bytes) -> str:
+            return one.method.target_of(one.deserialize(raw))
 
-        spec = Spec(one.method, one.method.subject, bytes, bytes, account)
+        spec = Spec(one.method, one.method.subject, bytes, bytes, target)
         if one.request_streaming:
             return _Many(self._link, spec, StreamStreamCall if one.response_streaming else StreamUnaryCall)
         return _One(self._link, spec, UnaryStreamCall if one.response_streaming else UnaryUnaryCall)
@@ -201,7 +201,7 @@ class _Many:
 
 def _spec(path: str, serialize: Serializer, deserialize: Deserializer) -> Spec:
     method = describe(path)
-    return Spec(method, method.subject, serialize or bytes, deserialize or bytes, account_of)
+    return Spec(method, method.subject, serialize or bytes, deserialize or bytes, method.target_of)
 
 
 def _only_http(credentials: object, compression: object) -> None:

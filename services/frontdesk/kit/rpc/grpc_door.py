@@ -1,6 +1,6 @@
 """The same servicers on grpc.aio, for callers from outside: with a proven principal, health and reflection.
 
-Methods routed by account are not answered here but forwarded over NATS to the replica that owns the account,
+Methods routed by account or replica are not answered here but forwarded over NATS to the one that may answer,
 so any replica's door serves every account. Messages are passed on as they are.
 """
 
@@ -56,7 +56,7 @@ class GrpcServer:
     """A grpc.aio server at `host:port` (port 0 takes a free one, see `port` after `start`).
 
     Every method but health and reflection is called with `current_principal` set by `authenticator`.
-    `channel` forwards the methods routed by account; it is needed when there are any. `limit`: calls in
+    `channel` forwards the methods routed to one replica; it is needed when there are any. `limit`: calls in
     flight, one more is RESOURCE_EXHAUSTED. `max_message_bytes`: of a message, either way.
     """
 
@@ -130,7 +130,7 @@ class GrpcServer:
         await self._server.stop(timeout)
 
     def _handler(self, one: Served) -> grpc.RpcMethodHandler[Any, Any]:
-        behaviour = self._forwarder(one) if one.method.by_account else one.behaviour
+        behaviour = self._forwarder(one) if one.method.routed else one.behaviour
 
         async def single(argument: Any, context: Any) -> Any:
             async with self._guard(one, context):
@@ -140,7 +140,7 @@ class GrpcServer:
             async with self._guard(one, context):
                 await run_many(behaviour, argument, context)
 
-        raw = one.method.by_account
+        raw = one.method.routed
         kinds = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,
@@ -159,7 +159,7 @@ class GrpcServer:
     def _forwarder(self, one: Served) -> Callable[[Any, Any], Any]:
         if self._channel is None:
             raise ValueError(
-                f"{one.method.path} is routed by account: the door needs a channel to forward it"
+                f"{one.method.path} is routed to one replica: the door needs a channel to forward it"
             )
         call_owner = self._channel.forward(one)
 

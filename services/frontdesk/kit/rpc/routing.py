@@ -17,12 +17,13 @@ _CANCEL = "_cancel"
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method: its names, who answers it, and whether only an account's owner may."""
+    """One method: its names, who answers it, and whether only an account's owner or one replica may."""
 
     service: str
     name: str
     deployable: str
-    by_account: bool
+    by_account: bool = False
+    by_replica: bool = False
 
     @property
     def path(self) -> str:
@@ -39,11 +40,24 @@ class Method:
         """Where every replica of the service hears of calls given up."""
         return subjects.rpc(self.service, _CANCEL)
 
-    def shard_subject(self, account_id: str, shards: int) -> str:
-        """Where calls for `account_id` go; raises InvalidArgument when it is empty."""
-        if not account_id:
-            raise InvalidArgument("account_id", "must not be empty: it decides which replica is asked")
-        return subjects.rpc(self.service, self.name, subjects.shard_of(account_id, shards))
+    @property
+    def routed(self) -> bool:
+        """Whether only one replica may answer."""
+        return self.by_account or self.by_replica
+
+    def target_of(self, request: object) -> str:
+        """The account or replica that a request is for; empty when it names none."""
+        target: object = getattr(request, "replica" if self.by_replica else "account_id", "")
+        return target if isinstance(target, str) else ""
+
+    def target_subject(self, target: str, shards: int) -> str:
+        """Where calls for an account or a replica go; raises InvalidArgument when it is empty."""
+        if not target:
+            field = "replica" if self.by_replica else "account_id"
+            raise InvalidArgument(field, "must not be empty: it decides which replica is asked")
+        if self.by_replica:
+            return subjects.rpc_at(self.service, self.name, target)
+        return subjects.rpc(self.service, self.name, subjects.shard_of(target, shards))
 
 
 @functools.cache
@@ -60,14 +74,14 @@ def describe(path: str) -> Method:
     try:
         descriptor = descriptor_pool.Default().FindServiceByName(service)
     except KeyError:
-        return Method(service=service, name=name, deployable=service, by_account=False)
+        return Method(service=service, name=name, deployable=service)
     deployable = descriptor.GetOptions().Extensions[options_pb2.deployable] or service
     method = descriptor.methods_by_name.get(name)
     routing = method.GetOptions().Extensions[options_pb2.routing] if method is not None else None
-    return Method(service, name, deployable, by_account=routing == options_pb2.ROUTING_ACCOUNT)
-
-
-def account_of(request: object) -> str:
-    """The account a request is for; empty when it names none."""
-    account_id: object = getattr(request, "account_id", "")
-    return account_id if isinstance(account_id, str) else ""
+    return Method(
+        service,
+        name,
+        deployable,
+        by_account=routing == options_pb2.ROUTING_ACCOUNT,
+        by_replica=routing == options_pb2.ROUTING_REPLICA,
+    )

@@ -2,8 +2,9 @@
 
 A call is a message to `rpc.<package.Service>.<Method>`, its reply subject is the call's id and where the
 answer goes. Replicas of a deployable form one queue group. Methods routed by account listen on
-`….<Method>.<shard>` instead, for the shards this replica owns. A call that its caller gives up is named on
-`….<Service>._cancel`, which every replica hears. Streams go on between two inboxes (kit/rpc/pipe.py).
+`….<Method>.<shard>` instead, for the shards this replica owns, methods routed by replica on
+`….<Method>.at.<replica>`. A call that its caller gives up is named on `….<Service>._cancel`, which every
+replica hears. Streams go on between two inboxes (kit/rpc/pipe.py).
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ S = TypeVar("S")
 
 
 class RpcServer:
-    """Serves servicers of `deployable` on `nc`.
+    """Serves servicers of `deployable` on `nc`, as the replica of that name.
 
     `limit`: calls in flight; one more is RESOURCE_EXHAUSTED. `window`: messages a client may send ahead on a
     stream. `heartbeat_s`, `dead_after_s`: a silent stream says something this often, and is given up after
@@ -60,6 +61,7 @@ class RpcServer:
         nc: Client,
         deployable: str,
         *,
+        replica: str = "",
         limit: int = 1024,
         window: int = 32,
         heartbeat_s: float = 5.0,
@@ -70,6 +72,7 @@ class RpcServer:
         self._wire = Wire(nc)
         self._loop = asyncio.get_running_loop()
         self._deployable = deployable
+        self._replica = replica
         self._limit = limit
         self._window = window
         self._mailbox = Mailbox(self._wire, deployable, self._on_stray)
@@ -101,12 +104,16 @@ class RpcServer:
         return len(self._calls)
 
     async def start(self) -> None:
-        """Subscribe; when this returns, calls reach this replica."""
+        """Subscribe; when this returns, calls reach this replica. Raises ValueError when a method is routed
+        by replica and this one has no name."""
         await self._mailbox.start()
         for service, methods in self._services.items():
             for one in methods.values():
-                if not one.method.by_account:
-                    receiver = functools.partial(self._on_call, one, None)
+                receiver = functools.partial(self._on_call, one, None)
+                if one.method.by_replica:
+                    subject = subjects.rpc_at(service, one.method.name, self._replica)
+                    await self._subscribe(self._subscriptions, subject, receiver)
+                elif not one.method.by_account:
                     await self._subscribe(self._subscriptions, one.method.subject, receiver, self._deployable)
             cancel = next(iter(methods.values())).method.cancel_subject
             await self._subscribe(self._subscriptions, cancel, self._on_cancel)

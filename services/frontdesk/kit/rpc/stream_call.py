@@ -188,7 +188,7 @@ class StreamCall(ClientCall):
         self._pipe.say(HALF)  # before the call is taken nothing is sent; on_accept does it then
 
     def _start_requests(self, requests: Requests | None) -> None:
-        if not self._spec.method.by_account:
+        if not self._spec.method.routed:
             self._open(None)
         if requests is not None:
             self._pump = self._link.spawn(self._send_all(requests))

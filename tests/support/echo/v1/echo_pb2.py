@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from frontdesk.api.common.v1 import options_pb2 as frontdesk_dot_api_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asupport/echo/v1/echo.proto\x12\x16\x66rontdesk_test.echo.v1\x1a%frontdesk/api/common/v1/options.proto\"\x1a\n\nSayRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\",\n\x0bSayResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\"A\n\x0c\x43ountRequest\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x11\n\tmisbehave\x18\x02 \x01(\t\x12\x0f\n\x07padding\x18\x03 \x01(\x05\"0\n\rCountResponse\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0f\n\x07padding\x18\x02 \x01(\x0c\"\x1b\n\x0bJoinRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x1c\n\x0cJoinResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x1b\n\x0b\x43hatRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x1c\n\x0c\x43hatResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\"\n\x0cWhereRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\" \n\rWhereResponse\x12\x0f\n\x07replica\x18\x01 \x01(\t\"1\n\x0cWatchRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\" \n\rWatchResponse\x12\x0f\n\x07replica\x18\x01 \x01(\t\"1\n\rUploadRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"/\n\x0eUploadResponse\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\"\x10\n\x0eMissingRequest\"\x11\n\x0fMissingResponse2\xe2\x05\n\x0b\x45\x63hoService\x12N\n\x03Say\x12\".frontdesk_test.echo.v1.SayRequest\x1a#.frontdesk_test.echo.v1.SayResponse\x12V\n\x05\x43ount\x12$.frontdesk_test.echo.v1.CountRequest\x1a%.frontdesk_test.echo.v1.CountResponse0\x01\x12S\n\x04Join\x12#.frontdesk_test.echo.v1.JoinRequest\x1a$.frontdesk_test.echo.v1.JoinResponse(\x01\x12U\n\x04\x43hat\x12#.frontdesk_test.echo.v1.ChatRequest\x1a$.frontdesk_test.echo.v1.ChatResponse(\x01\x30\x01\x12Z\n\x05Where\x12$.frontdesk_test.echo.v1.WhereRequest\x1a%.frontdesk_test.echo.v1.WhereResponse\"\x04\x88\xb5\x18\x02\x12\\\n\x05Watch\x12$.frontdesk_test.echo.v1.WatchRequest\x1a%.frontdesk_test.echo.v1.WatchResponse\"\x04\x88\xb5\x18\x02\x30\x01\x12_\n\x06Upload\x12%.frontdesk_test.echo.v1.UploadRequest\x1a&.frontdesk_test.echo.v1.UploadResponse\"\x04\x88\xb5\x18\x02(\x01\x12Z\n\x07Missing\x12&.frontdesk_test.echo.v1.MissingRequest\x1a\'.frontdesk_test.echo.v1.MissingResponse\x1a\x08\x92\xb5\x18\x04\x65\x63hob\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asupport/echo/v1/echo.proto\x12\x16\x66rontdesk_test.echo.v1\x1a%frontdesk/api/common/v1/options.proto\"\x1a\n\nSayRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\",\n\x0bSayResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\"A\n\x0c\x43ountRequest\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x11\n\tmisbehave\x18\x02 \x01(\t\x12\x0f\n\x07padding\x18\x03 \x01(\x05\"0\n\rCountResponse\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0f\n\x07padding\x18\x02 \x01(\x0c\"\x1b\n\x0bJoinRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x1c\n\x0cJoinResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x1b\n\x0b\x43hatRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x1c\n\x0c\x43hatResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"\"\n\x0cWhereRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\" \n\rWhereResponse\x12\x0f\n\x07replica\x18\x01 \x01(\t\"1\n\x0cWatchRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\" \n\rWatchResponse\x12\x0f\n\x07replica\x18\x01 \x01(\t\"1\n\rUploadRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"/\n\x0eUploadResponse\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\"\x1d\n\nWhoRequest\x12\x0f\n\x07replica\x18\x01 \x01(\t\"\x1e\n\x0bWhoResponse\x12\x0f\n\x07replica\x18\x01 \x01(\t\"\x10\n\x0eMissingRequest\"\x11\n\x0fMissingResponse2\xb8\x06\n\x0b\x45\x63hoService\x12N\n\x03Say\x12\".frontdesk_test.echo.v1.SayRequest\x1a#.frontdesk_test.echo.v1.SayResponse\x12V\n\x05\x43ount\x12$.frontdesk_test.echo.v1.CountRequest\x1a%.frontdesk_test.echo.v1.CountResponse0\x01\x12S\n\x04Join\x12#.frontdesk_test.echo.v1.JoinRequest\x1a$.frontdesk_test.echo.v1.JoinResponse(\x01\x12U\n\x04\x43hat\x12#.frontdesk_test.echo.v1.ChatRequest\x1a$.frontdesk_test.echo.v1.ChatResponse(\x01\x30\x01\x12Z\n\x05Where\x12$.frontdesk_test.echo.v1.WhereRequest\x1a%.frontdesk_test.echo.v1.WhereResponse\"\x04\x88\xb5\x18\x02\x12\\\n\x05Watch\x12$.frontdesk_test.echo.v1.WatchRequest\x1a%.frontdesk_test.echo.v1.WatchResponse\"\x04\x88\xb5\x18\x02\x30\x01\x12_\n\x06Upload\x12%.frontdesk_test.echo.v1.UploadRequest\x1a&.frontdesk_test.echo.v1.UploadResponse\"\x04\x88\xb5\x18\x02(\x01\x12T\n\x03Who\x12\".frontdesk_test.echo.v1.WhoRequest\x1a#.frontdesk_test.echo.v1.WhoResponse\"\x04\x88\xb5\x18\x03\x12Z\n\x07Missing\x12&.frontdesk_test.echo.v1.MissingRequest\x1a\'.frontdesk_test.echo.v1.MissingResponse\x1a\x08\x92\xb5\x18\x04\x65\x63hob\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +40,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ECHOSERVICE'].methods_by_name['Watch']._serialized_options = b'\210\265\030\002'
   _globals['_ECHOSERVICE'].methods_by_name['Upload']._loaded_options = None
   _globals['_ECHOSERVICE'].methods_by_name['Upload']._serialized_options = b'\210\265\030\002'
+  _globals['_ECHOSERVICE'].methods_by_name['Who']._loaded_options = None
+  _globals['_ECHOSERVICE'].methods_by_name['Who']._serialized_options = b'\210\265\030\003'
   _globals['_SAYREQUEST']._serialized_start=93
   _globals['_SAYREQUEST']._serialized_end=119
   _globals['_SAYRESPONSE']._serialized_start=121
@@ -68,10 +70,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADREQUEST']._serialized_end=606
   _globals['_UPLOADRESPONSE']._serialized_start=608
   _globals['_UPLOADRESPONSE']._serialized_end=655
-  _globals['_MISSINGREQUEST']._serialized_start=657
-  _globals['_MISSINGREQUEST']._serialized_end=673
-  _globals['_MISSINGRESPONSE']._serialized_start=675
-  _globals['_MISSINGRESPONSE']._serialized_end=692
-  _globals['_ECHOSERVICE']._serialized_start=695
-  _globals['_ECHOSERVICE']._serialized_end=1433
+  _globals['_WHOREQUEST']._serialized_start=657
+  _globals['_WHOREQUEST']._serialized_end=686
+  _globals['_WHORESPONSE']._serialized_start=688
+  _globals['_WHORESPONSE']._serialized_end=718
+  _globals['_MISSINGREQUEST']._serialized_start=720
+  _globals['_MISSINGREQUEST']._serialized_end=736
+  _globals['_MISSINGRESPONSE']._serialized_start=738
+  _globals['_MISSINGRESPONSE']._serialized_end=755
+  _globals['_ECHOSERVICE']._serialized_start=758
+  _globals['_ECHOSERVICE']._serialized_end=1582
 # @@protoc_insertion_point(module_scope)

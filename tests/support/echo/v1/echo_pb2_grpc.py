@@ -70,6 +70,11 @@ class EchoServiceStub:
                 request_serializer=support_dot_echo_dot_v1_dot_echo__pb2.UploadRequest.SerializeToString,
                 response_deserializer=support_dot_echo_dot_v1_dot_echo__pb2.UploadResponse.FromString,
                 _registered_method=True)
+        self.Who = channel.unary_unary(
+                '/frontdesk_test.echo.v1.EchoService/Who',
+                request_serializer=support_dot_echo_dot_v1_dot_echo__pb2.WhoRequest.SerializeToString,
+                response_deserializer=support_dot_echo_dot_v1_dot_echo__pb2.WhoResponse.FromString,
+                _registered_method=True)
         self.Missing = channel.unary_unary(
                 '/frontdesk_test.echo.v1.EchoService/Missing',
                 request_serializer=support_dot_echo_dot_v1_dot_echo__pb2.MissingRequest.SerializeToString,
@@ -130,6 +135,13 @@ class EchoServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Who(self, request, context):
+        """Who answers which replica it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Missing(self, request, context):
         """Missing is never implemented.
         """
@@ -174,6 +186,11 @@ def add_EchoServiceServicer_to_server(servicer, server):
                     servicer.Upload,
                     request_deserializer=support_dot_echo_dot_v1_dot_echo__pb2.UploadRequest.FromString,
                     response_serializer=support_dot_echo_dot_v1_dot_echo__pb2.UploadResponse.SerializeToString,
+            ),
+            'Who': grpc.unary_unary_rpc_method_handler(
+                    servicer.Who,
+                    request_deserializer=support_dot_echo_dot_v1_dot_echo__pb2.WhoRequest.FromString,
+                    response_serializer=support_dot_echo_dot_v1_dot_echo__pb2.WhoResponse.SerializeToString,
             ),
             'Missing': grpc.unary_unary_rpc_method_handler(
                     servicer.Missing,
@@ -371,6 +388,33 @@ class EchoService:
             '/frontdesk_test.echo.v1.EchoService/Upload',
             support_dot_echo_dot_v1_dot_echo__pb2.UploadRequest.SerializeToString,
             support_dot_echo_dot_v1_dot_echo__pb2.UploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Who(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/frontdesk_test.echo.v1.EchoService/Who',
+            support_dot_echo_dot_v1_dot_echo__pb2.WhoRequest.SerializeToString,
+            support_dot_echo_dot_v1_dot_echo__pb2.WhoResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -30,6 +30,8 @@ class EchoServiceStub:
     """Watch answers which replica owns the account, `count` times."""
     Upload: _aio.StreamUnaryMultiCallable[_echo_pb2.UploadRequest, _echo_pb2.UploadResponse]
     """Upload takes parts at the replica that owns the account."""
+    Who: _aio.UnaryUnaryMultiCallable[_echo_pb2.WhoRequest, _echo_pb2.WhoResponse]
+    """Who answers which replica it is."""
     Missing: _aio.UnaryUnaryMultiCallable[_echo_pb2.MissingRequest, _echo_pb2.MissingResponse]
     """Missing is never implemented."""
 
@@ -91,6 +93,14 @@ class EchoServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_abc.AsyncIterator[_echo_pb2.UploadRequest], _abc.Awaitable[_echo_pb2.UploadResponse]],
     ) -> _abc.Awaitable[_echo_pb2.UploadResponse]:
         """Upload takes parts at the replica that owns the account."""
+
+    @_abc_1.abstractmethod
+    def Who(
+        self,
+        request: _echo_pb2.WhoRequest,
+        context: _aio.ServicerContext[_echo_pb2.WhoRequest, _abc.Awaitable[_echo_pb2.WhoResponse]],
+    ) -> _abc.Awaitable[_echo_pb2.WhoResponse]:
+        """Who answers which replica it is."""
 
     @_abc_1.abstractmethod
     def Missing(

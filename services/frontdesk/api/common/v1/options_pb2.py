@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%frontdesk/api/common/v1/options.proto\x12\x17\x66rontdesk.api.common.v1\x1a google/protobuf/descriptor.proto*H\n\x07Routing\x12\x17\n\x13ROUTING_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROUTING_ANY\x10\x01\x12\x13\n\x0fROUTING_ACCOUNT\x10\x02:S\n\x07routing\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0e\x32 .frontdesk.api.common.v1.Routing:5\n\ndeployable\x12\x1f.google.protobuf.ServiceOptions\x18\xd2\x86\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%frontdesk/api/common/v1/options.proto\x12\x17\x66rontdesk.api.common.v1\x1a google/protobuf/descriptor.proto*]\n\x07Routing\x12\x17\n\x13ROUTING_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROUTING_ANY\x10\x01\x12\x13\n\x0fROUTING_ACCOUNT\x10\x02\x12\x13\n\x0fROUTING_REPLICA\x10\x03:S\n\x07routing\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0e\x32 .frontdesk.api.common.v1.Routing:5\n\ndeployable\x12\x1f.google.protobuf.ServiceOptions\x18\xd2\x86\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'frontdesk.api.common.v1.opt
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ROUTING']._serialized_start=100
-  _globals['_ROUTING']._serialized_end=172
+  _globals['_ROUTING']._serialized_end=193
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,8 @@ class _RoutingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Routing.Value
     """Any replica of the service may answer."""
     ROUTING_ACCOUNT: _Routing.ValueType  # 2
     """Only the replica that owns the shard of the request's `account_id` may answer."""
+    ROUTING_REPLICA: _Routing.ValueType  # 3
+    """Only the replica that the request's `replica` names may answer."""
 
 class Routing(_Routing, metaclass=_RoutingEnumTypeWrapper):
     """Where a call has to go."""
@@ -40,6 +42,8 @@ ROUTING_ANY: Routing.ValueType  # 1
 """Any replica of the service may answer."""
 ROUTING_ACCOUNT: Routing.ValueType  # 2
 """Only the replica that owns the shard of the request's `account_id` may answer."""
+ROUTING_REPLICA: Routing.ValueType  # 3
+"""Only the replica that the request's `replica` names may answer."""
 Global___Routing: _TypeAlias = Routing  # noqa: Y015
 
 ROUTING_FIELD_NUMBER: _builtins.int
