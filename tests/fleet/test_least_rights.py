@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import nats
 import pytest
 from sqlalchemy import make_url
 
+from frontdesk.api.fleet.v1 import fleet_service_pb2 as pb
+from frontdesk.api.fleet.v1.fleet_service_pb2_grpc import FleetServiceStub
+from frontdesk.kit.rpc.channel import NatsChannel
 from frontdesk.provision import provision
 from support.permissions import PASSWORD, configuration
 from support.processes import Fleet
@@ -63,5 +67,12 @@ async def test_a_buyer_is_answered_under_least_rights(fleet: Fleet) -> None:
     load = await fleet.load(messages=10, text="is #{n} available")
     verdict = await fleet.until_answered(load, 30)
     assert (verdict["answered"], verdict["waiting"]) == (10, 0)
+    nc = await nats.connect(fleet.nats.url)
+    picture = await FleetServiceStub(NatsChannel(nc, shards=64, caller="test")).GetFleet(
+        pb.GetFleetRequest(), timeout=5
+    )
+    assert [one.presence for one in picture.replicas] == [pb.PRESENCE_LIVE, pb.PRESENCE_LIVE]
+    assert not any(stream.problem for stream in picture.streams)
+    await nc.close()
     log = (fleet.folder / "nats" / "nats.log").read_text()
     assert [line for line in log.splitlines() if "Violation" in line] == []

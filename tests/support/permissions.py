@@ -54,6 +54,8 @@ RIGHTS = {
             *_ALL,
             "inbound.>",
             "rpc.frontdesk.api.accounts.>",  # the replica that owns the account
+            "rpc.frontdesk.api.fleet.>",  # the other replicas
+            "$JS.API.CONSUMER.LIST.*",
             "rpc.frontdesk.api.replies.v1.ReplyService.>",
             *_consume(subjects.OUTBOUND, "*", own=True),
             f"$KV.{subjects.SHARDS_BUCKET}.>",
@@ -67,6 +69,7 @@ RIGHTS = {
         subscribe=(
             f"{subjects.inbox('connection-gateway')}.>",
             "rpc.frontdesk.api.accounts.>",
+            "rpc.frontdesk.api.fleet.>",
             "event.session.*",
         ),
     ),

@@ -73,6 +73,7 @@ class Local:
             "FRONTDESK_NATS_USER": "frontdesk",
             "FRONTDESK_DATABASE_URL": f"sqlite:///{self.folder / service}.db",
             "FRONTDESK_JWT_PUBLIC_KEYS_FILE": str(self.public_key),
+            "FRONTDESK_OPERATOR_ORGANIZATION": ORGANIZATION,
         }
 
     def token(

@@ -45,6 +45,11 @@ class GatewaySettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSettin
         max_length=128,
         description="This replica's name, unique and the same after a restart; not set: the host's name.",
     )
+    operator_organization: str = Field(
+        default="default",
+        min_length=1,
+        description="The organization whose admins operate the installation: see the fleet, cordon replicas.",
+    )
     lease_seconds: float = Field(
         default=10.0, ge=2, le=120, description="A shard whose owner is silent for so long is taken over."
     )

@@ -14,6 +14,10 @@ from frontdesk.api.accounts.v1.account_service_pb2_grpc import (
     add_AccountServiceServicer_to_server,
 )
 from frontdesk.api.accounts.v1.platform_service_pb2_grpc import add_PlatformServiceServicer_to_server
+from frontdesk.api.fleet.v1.fleet_service_pb2_grpc import (
+    FleetServiceStub,
+    add_FleetServiceServicer_to_server,
+)
 from frontdesk.api.replies.v1.reply_service_pb2_grpc import ReplyServiceStub
 from frontdesk.connection_gateway.accounts.book import AccountBook
 from frontdesk.connection_gateway.accounts.claims import Claims
@@ -26,8 +30,11 @@ from frontdesk.connection_gateway.accounts.shared import SessionLimits, Shared
 from frontdesk.connection_gateway.accounts.supervisor import Supervisor
 from frontdesk.connection_gateway.config import GatewaySettings
 from frontdesk.connection_gateway.doors import cookies_router
+from frontdesk.connection_gateway.fleet.census import Census
+from frontdesk.connection_gateway.fleet.report import Reporter
 from frontdesk.connection_gateway.platforms.goofish.adapter import Goofish
 from frontdesk.connection_gateway.rpc.accounts import AccountServicer
+from frontdesk.connection_gateway.rpc.fleet import FleetServicer
 from frontdesk.connection_gateway.rpc.platform import PlatformServicer
 from frontdesk.connection_gateway.store import AccountStore, SessionStore
 from frontdesk.kit.bus import Bus
@@ -73,7 +80,7 @@ class ConnectionGateway:
         await migrate(self.database, VERSIONS)
         self.bus = await Bus.connect(bus_settings(settings, NAME, settings.nats_replicas))
         self.channel = NatsChannel(self.bus.nc, shards=settings.shards, caller=NAME)
-        self.rpc = RpcServer(self.bus.nc, NAME)
+        self.rpc = RpcServer(self.bus.nc, NAME, replica=settings.replica_name)
         self.platform = Goofish(settings.goofish(), clock)
         self.sessions = SessionStore(self.database, clock)
         self.ledger = Ledger(self.database, clock)
@@ -107,6 +114,7 @@ class ConnectionGateway:
                 AccountServicer(book, store, self.sessions, self.bus, clock),
             ),
             (add_PlatformServiceServicer_to_server, PlatformServicer(self.supervisor)),
+            (add_FleetServiceServicer_to_server, self._fleet()),
         ]
         self.router: APIRouter = cookies_router(book, owners)
         for register, servicer in self.registrations:
@@ -150,6 +158,20 @@ class ConnectionGateway:
             clock,
         )
         return supervisor
+
+    def _fleet(self) -> FleetServicer:
+        """What is told of the fleet, and the cordon."""
+        settings = self._settings
+        self.reporter = Reporter(settings.replica_name, self.shards, self.supervisor, self.not_ready)
+        census = Census(
+            self.reporter,
+            shards=self.shards,
+            peers=FleetServiceStub(self.channel),
+            bus=self.bus,
+            count=settings.shards,
+            clock=self._clock,
+        )
+        return FleetServicer(census, self.reporter, self.shards, settings.operator_organization)
 
     def _holds(self, shard: int, epoch: int) -> bool:
         return self.shards.holds(shard) and self.shards.epoch(shard) == epoch

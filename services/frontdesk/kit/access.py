@@ -6,6 +6,7 @@ from frontdesk.kit.errors import InvalidArgument, NotFound, PermissionDenied
 from frontdesk.kit.principal import current_principal
 
 ROLES = ("viewer", "agent", "manager", "admin", "owner")
+OPERATING_KINDS = ("user", "api_key", "service")
 
 
 def allowed_organization(requested: str, *, need: str) -> str:
@@ -25,6 +26,23 @@ def allowed_organization(requested: str, *, need: str) -> str:
     if requested and principal.organization_id and requested != principal.organization_id:
         raise PermissionDenied("that organization is not yours")
     return principal.organization_id or requested or _none_named()
+
+
+def check_operator(operator_organization: str, *, need: str) -> None:
+    """Let through who operates the installation; raises PermissionDenied.
+
+    That is a caller from outside whose organization is the operator's, with the role `need` at least, and a
+    service of the fleet that calls for nobody but itself. A token of kind `service` from outside has an
+    organization and a role as any other.
+    """
+    principal = current_principal.get()
+    if principal is None:
+        return
+    ours = principal.organization_id in ("", operator_organization)
+    if not ours or principal.kind not in OPERATING_KINDS:
+        raise PermissionDenied("this is for the operator of the installation")
+    if principal.role not in ROLES or ROLES.index(principal.role) < ROLES.index(need):
+        raise PermissionDenied(f"this needs the role {need}; yours is {principal.role or 'none'}")
 
 
 def check_owner(organization_id: str | None, *, need: str, what: str) -> str:

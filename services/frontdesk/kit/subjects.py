@@ -39,6 +39,8 @@ WILDCARDS = {
     WAKE: ("wake.>",),
 }
 
+_GATEWAY_CONSUMER = "connection-gateway-"
+
 EVENT_KINDS = ("session", "message", "order", "reply", "usage", "alert", "device")
 
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
@@ -140,7 +142,13 @@ def rpc_at(service: str, method: str, replica: str) -> str:
 
 def gateway_consumer(shard: int) -> str:
     """The durable OUTBOUND consumer of a shard; re-made at each takeover."""
-    return f"connection-gateway-{shard}"
+    return f"{_GATEWAY_CONSUMER}{shard}"
+
+
+def consumer_family(name: str) -> str:
+    """What a consumer is counted under: those of the shards together, any other by itself."""
+    shard = name.removeprefix(_GATEWAY_CONSUMER)
+    return f"{_GATEWAY_CONSUMER}*" if shard != name and shard.isdigit() else name
 
 
 def lease_key(shard: int) -> str:

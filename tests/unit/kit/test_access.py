@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from frontdesk.kit.access import allowed_organization, check_owner
+from frontdesk.kit.access import allowed_organization, check_operator, check_owner
 from frontdesk.kit.errors import InvalidArgument, NotFound, PermissionDenied
 from frontdesk.kit.principal import Principal, current_principal
 
@@ -57,3 +57,23 @@ def test_a_service_names_the_organization() -> None:
     with pytest.raises(InvalidArgument) as refused:
         allowed_organization("", need="viewer")
     assert refused.value.field == "organization_id"
+
+
+@pytest.mark.usefixtures("manager")
+def test_another_organization_does_not_operate() -> None:
+    """Whoever is not of the operator's organization is refused without a word on roles."""
+    with pytest.raises(PermissionDenied, match="operator"):
+        check_operator("ops", need="viewer")
+    with pytest.raises(PermissionDenied, match="admin"):
+        check_operator("mine", need="admin")
+    check_operator("mine", need="manager")
+
+
+def test_the_fleet_itself_operates() -> None:
+    """A call for nobody but a service comes through; a caller of the installation itself needs the role."""
+    check_operator("ops", need="owner")
+    token = current_principal.set(Principal("root", "", "admin"))
+    check_operator("ops", need="admin")
+    with pytest.raises(PermissionDenied, match="owner"):
+        check_operator("ops", need="owner")
+    current_principal.reset(token)

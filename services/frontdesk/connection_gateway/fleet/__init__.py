@@ -1,0 +1,1 @@
+"""The fleet of gateways as each of them sees it."""
