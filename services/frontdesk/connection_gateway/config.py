@@ -6,8 +6,9 @@ import socket
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
+from frontdesk.connection_gateway.fleet.address import PodAddress
 from frontdesk.connection_gateway.platforms.goofish.settings import GoofishSettings
 from frontdesk.connection_gateway.platforms.goofish.wire.heartbeat import HeartbeatSettings
 from frontdesk.kit.config import (
@@ -15,13 +16,71 @@ from frontdesk.kit.config import (
     DatabaseSettings,
     NatsSettings,
     SecretSettings,
+    Settings,
     TelemetrySettings,
 )
 
 _GOOFISH = GoofishSettings()
 
 
-class GatewaySettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSettings, TelemetrySettings):
+class PodSettings(Settings):
+    """Where this replica runs, if that is a pod."""
+
+    pod_name: str | None = Field(default=None, description="This pod's name, by the downward API.")
+    pod_namespace: str | None = Field(default=None, description="Its namespace, by the downward API.")
+    kubernetes_service_host: str | None = Field(
+        default=None,
+        validation_alias="KUBERNETES_SERVICE_HOST",
+        description="Address of the API server; Kubernetes sets it in every pod.",
+    )
+    kubernetes_service_port: int = Field(
+        default=443,
+        ge=1,
+        le=65535,
+        validation_alias="KUBERNETES_SERVICE_PORT",
+        description="Port of the API server; Kubernetes sets it in every pod.",
+    )
+    kubernetes_credentials: Path = Field(
+        default=Path("/var/run/secrets/kubernetes.io/serviceaccount"),
+        description="Folder with the `token` and the `ca.crt` of the pod's ServiceAccount.",
+    )
+    kubernetes_annotate: bool = Field(
+        default=False,
+        description=(
+            "Keep the sessions and shards held as annotations of the own pod; needs its name and namespace, "
+            "and the right to patch pods."
+        ),
+    )
+
+    @field_validator("kubernetes_annotate")
+    @classmethod
+    def _pod_is_known(cls, value: bool, info: ValidationInfo) -> bool:
+        needed = {
+            "pod_name": "FRONTDESK_POD_NAME",
+            "pod_namespace": "FRONTDESK_POD_NAMESPACE",
+            "kubernetes_service_host": "KUBERNETES_SERVICE_HOST",
+        }
+        missing = [key for name, key in needed.items() if not info.data.get(name)]
+        if value and missing:
+            raise ValueError(f"needs {', '.join(missing)} too")
+        return value
+
+    def pod(self) -> PodAddress | None:
+        """The pod to annotate; None when there is none or it is not wanted."""
+        if not self.kubernetes_annotate:
+            return None
+        return PodAddress(
+            host=self.kubernetes_service_host or "",
+            port=self.kubernetes_service_port,
+            namespace=self.pod_namespace or "",
+            name=self.pod_name or "",
+            credentials=self.kubernetes_credentials,
+        )
+
+
+class GatewaySettings(
+    NatsSettings, DatabaseSettings, SecretSettings, AuthSettings, TelemetrySettings, PodSettings
+):
     """Settings of the connection-gateway."""
 
     service: ClassVar[str] = "connection-gateway"

@@ -30,6 +30,7 @@ from frontdesk.connection_gateway.accounts.shared import SessionLimits, Shared
 from frontdesk.connection_gateway.accounts.supervisor import Supervisor
 from frontdesk.connection_gateway.config import GatewaySettings
 from frontdesk.connection_gateway.doors import cookies_router
+from frontdesk.connection_gateway.fleet.annotate import Annotator
 from frontdesk.connection_gateway.fleet.census import Census
 from frontdesk.connection_gateway.fleet.report import Reporter
 from frontdesk.connection_gateway.platforms.goofish.adapter import Goofish
@@ -123,6 +124,8 @@ class ConnectionGateway:
         self._spawn(f"{NAME} journal", self.journal.run())
         await self.shards.start()
         self._spawn(f"{NAME} monitor", self.monitor.run())
+        if (pod := settings.pod()) is not None:
+            self._spawn(f"{NAME} annotations", Annotator(pod, self.reporter.held, clock).run())
 
     def _supervisor(self, store: AccountStore) -> Supervisor:
         """The supervisor and the manager of shards, which need each other."""
