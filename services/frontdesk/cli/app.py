@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from frontdesk import fleet
-from frontdesk.cli import accounts, chats, rules, simulate
+from frontdesk.cli import accounts, chats, fleet_view, rules, simulate
 from frontdesk.cli.client import DATA, Data, console, errors
 from frontdesk.cli.local import ORGANIZATION, Local
 from frontdesk.kit.config import environment
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(accounts.app, name="account")
 app.add_typer(chats.app, name="chat")
+app.add_typer(fleet_view.app, name="fleet")
 app.add_typer(rules.app, name="rule")
 app.add_typer(simulate.app, name="simulate")
 
