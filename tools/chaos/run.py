@@ -29,6 +29,8 @@ import uvloop
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
+from frontdesk.api.fleet.v1 import fleet_service_pb2 as pb  # noqa: E402 - the path is set above
+from frontdesk.api.fleet.v1.fleet_service_pb2_grpc import FleetServiceStub  # noqa: E402 - the same
 from support.postgres import PostgresServer, new_server  # noqa: E402 - the path is set above
 from support.processes import Fleet  # noqa: E402
 
@@ -105,6 +107,29 @@ async def membership_changes(scene: Scene) -> None:
     await fleet.until_ready(leaving.name)
 
 
+async def gateway_cordoned(scene: Scene) -> None:
+    """Maintenance under load: cordon one of two, restart it empty, uncordon it."""
+    stub = FleetServiceStub(scene.fleet.channel)
+    gateway = scene.fleet.programs["connection-gateway-0"]
+
+    async def until_shards(wanted: Callable[[int], bool]) -> None:
+        async with asyncio.timeout(60):
+            while True:
+                fleet: pb.GetFleetResponse = await stub.GetFleet(pb.GetFleetRequest(), timeout=10)
+                found = {one.replica: len(one.shards) for one in fleet.replicas}
+                if wanted(found.get(gateway.name, 0)):
+                    return
+                await asyncio.sleep(0.2)
+
+    await stub.Cordon(pb.CordonRequest(replica=gateway.name), timeout=10)
+    await until_shards(lambda held: held == 0)
+    await gateway.end(signal.SIGTERM)
+    await gateway.start()
+    await scene.fleet.until_ready(gateway.name)
+    await stub.Uncordon(pb.UncordonRequest(replica=gateway.name), timeout=10)
+    await until_shards(lambda held: held > 20)
+
+
 async def engine_dies(scene: Scene) -> None:
     """The engine ends itself at a step; then a sound one is started."""
     engine = scene.fleet.programs["reply-engine-0"]
@@ -175,6 +200,7 @@ FAULTS = {
     "gateway_killed_takeover": Fault(gateway_killed_for_good, gateways=2, postgres=True),
     "gateway_paused": Fault(gateway_paused, gateways=2, postgres=True),
     "membership_changes": Fault(membership_changes, gateways=2, postgres=True),
+    "gateway_cordoned": Fault(gateway_cordoned, gateways=2, postgres=True),
     "engine_dies_before_commit": Fault(engine_dies, dies_at="before a commit"),
     "engine_dies_after_commit": Fault(engine_dies, dies_at="after a commit"),
     "engine_dies_before_publish": Fault(engine_dies, dies_at="before the outbox publishes"),
