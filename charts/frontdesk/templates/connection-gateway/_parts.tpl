@@ -26,7 +26,10 @@ publish:
   - inbound.>
   # To itself too: the replica that owns the account answers.
   - rpc.frontdesk.api.accounts.>
+  - rpc.frontdesk.api.fleet.>
   - rpc.frontdesk.api.replies.v1.ReplyService.>
+  # The fleet's view: how much waits.
+  - $JS.API.CONSUMER.LIST.*
   # The OUTBOUND consumers of its shards, which each owner makes anew.
   - $JS.API.CONSUMER.DURABLE.CREATE.OUTBOUND.*
   - $JS.API.CONSUMER.DELETE.OUTBOUND.*
@@ -43,5 +46,6 @@ publish:
   - $JS.API.CONSUMER.DELETE.KV_frontdesk-shards.*
 subscribe:
   - rpc.frontdesk.api.accounts.>
+  - rpc.frontdesk.api.fleet.>
   - event.session.*
 {{- end -}}
