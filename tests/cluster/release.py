@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,17 +100,22 @@ class Release(Marketplace):
         key = (await self.kube.secret(self.name("jwt")))["jwt-private.pem"]
         return mint(key, subject="test", organization_id=organization_id, role=role, ttl_s=3600)
 
-    async def set_up(self, accounts: int) -> None:
-        """Accounts, and a rule that answers them."""
+    @asynccontextmanager
+    async def doors(self, organization_id: str = ORGANIZATION) -> AsyncIterator[Doors]:
+        """The gRPC doors, for an owner of the organization."""
         async with AsyncExitStack() as stack:
-            token = await self.token()
+            token = await self.token(organization_id=organization_id)
             channels = []
             for component in (GATEWAY, ENGINE):
                 forward = self.kube.forward(f"service/{self.name(component)}", 50051)
                 port = await stack.enter_async_context(forward)
                 channel = Target(address=f"127.0.0.1:{port}", token=token).channel()
                 channels.append(await stack.enter_async_context(channel))
-            self.channel = Doors(*channels)
+            yield Doors(*channels)
+
+    async def set_up(self, accounts: int) -> None:
+        """Accounts, and a rule that answers them."""
+        async with self.doors() as self.channel:
             await self.add_accounts(accounts)
             await self.add_rule("available", "yes: {send_message}")
 

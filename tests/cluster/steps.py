@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import cast
 
+import grpc.aio
+
+from cluster.kube import run
 from cluster.release import ENGINE, GATEWAY, Release
+from frontdesk.api.fleet.v1 import fleet_service_pb2 as fleet_pb
+from frontdesk.api.fleet.v1.fleet_service_pb2_grpc import FleetServiceStub
 
+# A command that runs another on the node; without it, a gateway is not cut from NATS.
+NODE_SHELL = "FRONTDESK_NODE_SHELL"
+OPERATORS = "default"
 REPLICAS = 3
 ACCOUNTS = 60
 RATE = 20.0
@@ -70,6 +81,46 @@ async def scaled_back(release: Release) -> None:
     await release.until_ready(GATEWAY, REPLICAS)
 
 
+async def cordoned(release: Release) -> None:
+    """A gateway replica is cordoned until it holds no shard, and uncordoned."""
+    replica = (await release.pods(GATEWAY))[0]["metadata"]["name"]
+    async with release.doors(OPERATORS) as doors:
+        fleet = FleetServiceStub(cast("grpc.aio.Channel", doors))
+        await fleet.Cordon(fleet_pb.CordonRequest(replica=replica), timeout=10)
+        async with asyncio.timeout(60):
+            while await _shards_of(fleet, replica):
+                await asyncio.sleep(0.5)
+        await asyncio.sleep(3)
+        await fleet.Uncordon(fleet_pb.UncordonRequest(replica=replica), timeout=10)
+        async with asyncio.timeout(60):
+            while not await _shards_of(fleet, replica):
+                await asyncio.sleep(0.5)
+
+
+async def _shards_of(fleet: FleetServiceStub, replica: str) -> int:
+    response = await fleet.GetFleet(fleet_pb.GetFleetRequest(), timeout=10)
+    (found,) = (one for one in response.replicas if one.replica == replica)
+    return len(found.shards)
+
+
+async def cut_from_nats(release: Release) -> None:
+    """A gateway loses NATS for twice its lease, while its sockets to the marketplace live on."""
+    gateway = (await release.pods(GATEWAY))[0]["status"]["podIP"]
+    nats = (await release.pods("nats"))[0]["status"]["podIP"]
+    ways = ((gateway, nats), (nats, gateway))
+    for source, target in ways:
+        await _on_node("-I", "FORWARD", "1", "-s", source, "-d", target, "-j", "DROP")
+    try:
+        await asyncio.sleep(20)
+    finally:
+        for source, target in ways:
+            await _on_node("-D", "FORWARD", "-s", source, "-d", target, "-j", "DROP")
+
+
+async def _on_node(*words: str) -> None:
+    await run(*shlex.split(os.environ[NODE_SHELL]), "iptables", "-w", *words)
+
+
 async def _delete(release: Release, component: str, number: int, *words: str) -> None:
     pods = await release.pods(component)
     name = pods[number]["metadata"]["name"]
@@ -96,6 +147,8 @@ STEPS = {
     "image_rolled": Step(image_rolled, 1600),
     "gateway_scaled": Step(scaled, 1400),
     "gateway_scaled_back": Step(scaled_back),
+    "gateway_cordoned": Step(cordoned, 1000),
+    "gateway_cut_from_nats": Step(cut_from_nats, 1000),
 }
 
 

@@ -72,8 +72,8 @@ def one_autoscaler(manifests: Manifests) -> Iterator[str]:
 
 
 def guarded(manifests: Manifests) -> Iterator[str]:
-    """Every pod has a NetworkPolicy and an account of its own without a token, a lasting one a budget."""
-    accounts = manifests.names("ServiceAccount")
+    """Every pod has a NetworkPolicy and its own account, a token only for a right, a lasting one a budget."""
+    accounts, bound = manifests.names("ServiceAccount"), list(manifests.of("RoleBinding"))
     for workload in manifests.workloads:
         policies = [item["spec"] for item in manifests.of("NetworkPolicy")]
         mine = [one for one in policies if selects(one["podSelector"]["matchLabels"], workload.labels)]
@@ -81,8 +81,11 @@ def guarded(manifests: Manifests) -> Iterator[str]:
             yield f"{workload.name}: needs one NetworkPolicy for both directions"
         if workload.pod.get("serviceAccountName") not in accounts:
             yield f"{workload.name}: has no ServiceAccount of this chart"
-        if workload.pod.get("automountServiceAccountToken") is not False:
-            yield f"{workload.name}: mounts a token that it does not need"
+        entitled = any(
+            item["subjects"][0]["name"] == workload.pod.get("serviceAccountName") for item in bound
+        )
+        if workload.pod.get("automountServiceAccountToken") is not entitled:
+            yield f"{workload.name}: mounts a token without a right, or has a right and no token"
         budgets = (item["spec"]["selector"]["matchLabels"] for item in manifests.of("PodDisruptionBudget"))
         lasting = workload.kind in ("Deployment", "StatefulSet")
         if lasting and not any(selects(labels, workload.labels) for labels in budgets):

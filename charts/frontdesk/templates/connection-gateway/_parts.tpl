@@ -11,6 +11,15 @@
 FRONTDESK_REPLICA:
   fieldRef:
     fieldPath: metadata.name
+{{- if .Values.kubernetes.annotatePods }}
+FRONTDESK_KUBERNETES_ANNOTATE: "true"
+FRONTDESK_POD_NAME:
+  fieldRef:
+    fieldPath: metadata.name
+FRONTDESK_POD_NAMESPACE:
+  fieldRef:
+    fieldPath: metadata.namespace
+{{- end }}
 {{- if .Values.simulator.enabled }}
 {{- $host := include "frontdesk.name" (dict "root" . "name" "simulator") }}
 FRONTDESK_GOOFISH_WS_URL: ws://{{ $host }}:8081/
