@@ -1,6 +1,7 @@
 """Asks the doors of the services named as arguments: ready over HTTP, serving over gRPC, shut without a token."""
 
 import sys
+import time
 import urllib.error
 import urllib.request
 
@@ -8,6 +9,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 SECONDS = 10
+PATIENCE = 30
 
 
 def problem(host):
@@ -24,13 +26,23 @@ def problem(host):
     return None if answer.status == health_pb2.HealthCheckResponse.SERVING else "gRPC does not serve"
 
 
-def main(hosts):
-    failed = False
-    for host in hosts:
+def settled(host):
+    """The problem that is left after a while: networks need a moment until a new pod may speak."""
+    end = time.monotonic() + PATIENCE
+    while True:
         try:
             found = problem(host)
         except (OSError, grpc.RpcError) as error:
             found = str(error)
+        if found is None or time.monotonic() > end:
+            return found
+        time.sleep(1)
+
+
+def main(hosts):
+    failed = False
+    for host in hosts:
+        found = settled(host)
         print(f"{host}: {found or 'well'}", flush=True)
         failed = failed or found is not None
     return failed
