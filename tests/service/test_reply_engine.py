@@ -217,8 +217,32 @@ async def test_the_sweep_finds_what_was_left_behind(bench: EngineBench) -> None:
 
     await until_async(waits)
     await bench.bus.js.purge_stream("TIMERS")  # every timer is lost, the sweep's own too
-    await bench.engines[0].engine.start_sweeping()
+    await bench.engines[0].engine.sweep_timer.set()
     await until(lambda: len(bench.said) == 1, 20)
+
+
+async def test_an_engine_without_work_sets_no_timer(bench: EngineBench) -> None:
+    """While an answer is not reported on, sweeps come; afterwards nothing would wake a sleeping service."""
+    calls = Calls(bench)
+    await calls.settings(debounce_ms=0)
+    await calls.rule("价", says="一口价")
+
+    async def timers() -> int:
+        return int((await bench.bus.stream_info("TIMERS")).state.messages)
+
+    async def none() -> bool:
+        return await timers() == 0
+
+    await until_async(none)
+    bench.confirm = False
+    await bench.hear("什么价")
+    await until(lambda: len(bench.said) == 1)
+    await asyncio.sleep(2.5)  # two sweeps
+    assert await timers() == 1
+    await bench.report(bench.said[0], SendState.SEND_STATE_CONFIRMED)
+    await until_async(none)
+    await asyncio.sleep(1.5)
+    assert await none()
 
 
 async def test_two_engines_answer_once(nats_server: NatsServer, postgres: str) -> None:

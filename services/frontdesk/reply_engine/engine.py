@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from frontdesk.kit import subjects
-from frontdesk.kit.bus import Bus, Delivery, Timers
+from frontdesk.kit.bus import Delivery, Timers
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.database import Database
 from frontdesk.reply_engine.ai import Ai
@@ -28,12 +28,11 @@ from frontdesk.reply_engine.outbox import Outbox, queued_in_chats, stuck
 from frontdesk.reply_engine.receipts import parse_report, store_reports
 from frontdesk.reply_engine.rules.model import LIMITS, Limits
 from frontdesk.reply_engine.snapshot import SnapshotCache
-from frontdesk.reply_engine.topology import CHAT_TIMER, ORDER_TIMER, SWEEP_TIMER
+from frontdesk.reply_engine.sweep import SweepTimer, open_work
+from frontdesk.reply_engine.topology import CHAT_TIMER, ORDER_TIMER
 from frontdesk.reply_engine.traces import intake_trace
 
 log = logging.getLogger(__name__)
-
-SWEEP_ID = "reply-engine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,6 @@ class EngineLimits:
     """Numbers of the engine; times in milliseconds."""
 
     intake: IntakeLimits = field(default_factory=IntakeLimits)
-    sweep_every_ms: int = 10_000
     # A waiting chat whose timer did not fire, and a part that nobody reported on, are taken up after these.
     overdue_ms: int = 5_000
     unreported_ms: int = 60_000
@@ -56,7 +54,8 @@ class Engine:
     def __init__(
         self,
         *,
-        bus: Bus,
+        timers: Timers,
+        sweep: SweepTimer,
         database: Database,
         snapshots: SnapshotCache,
         decider: Decider,
@@ -76,7 +75,8 @@ class Engine:
         self._facts = facts
         self._deliveries = deliveries
         self._events = events
-        self._timers = Timers(bus)
+        self._timers = timers
+        self.sweep_timer = sweep
         self._clock = clock
         self._limits = limits
 
@@ -94,6 +94,8 @@ class Engine:
         await self._follow_up(taken, now)
 
     async def _follow_up(self, taken: Taken, now: int) -> None:
+        if taken.due_later or taken.due_now or taken.due_orders:
+            await self.sweep_timer.keep()
         if taken.due_later:
             await self._timers.set_all(CHAT_TIMER, list(taken.due_later.items()))
         if taken.due_now:
@@ -178,6 +180,8 @@ class Engine:
             await self._deliveries.proceed(account_id, order_id)
         if sweep:
             await self.sweep()
+        else:  # what is not done yet goes on later
+            await self.sweep_timer.keep()
 
     async def on_reports(self, batch: Sequence[Delivery]) -> None:
         """Store what became of answers."""
@@ -198,17 +202,14 @@ class Engine:
         for decision_id in sorted(receipts.delivery_decisions):
             await self._deliveries.reported(decision_id)
 
-    async def start_sweeping(self) -> None:
-        """Set the repeating timer; every replica may, it is one timer."""
-        await self._timers.set(SWEEP_TIMER, SWEEP_ID, self._clock.now_ms() + self._limits.sweep_every_ms)
-
     async def sweep(self) -> None:
-        """Find what was stored and never went on, then set the timer again."""
+        """Find what was stored and never went on; come again while anything is open."""
         now, limits = self._clock.now_ms(), self._limits
         async with self._database.read() as connection:
             overdue = await due_chats(connection, now, limits.overdue_ms, limits.sweep_batch)
             unreported = await stuck(connection, now - limits.unreported_ms, limits.sweep_batch)
             orders = await due_orders(connection, now, limits.sweep_batch)
+            more = await open_work(connection)
         if overdue or unreported or orders:
             log.info("sweep: %d chats, %d parts, %d orders", len(overdue), len(unreported), len(orders))
         if overdue:
@@ -216,4 +217,5 @@ class Engine:
         await self._outbox.publish(unreported)
         for account_id, order_id in orders:
             await self._deliveries.proceed(account_id, order_id)
-        await self.start_sweeping()
+        if more:
+            await self.sweep_timer.set()

@@ -51,6 +51,10 @@ class SendState(StrEnum):
 
 
 SETTLED = frozenset({SendState.CONFIRMED, SendState.REJECTED, SendState.FAILED, SendState.DROPPED})
+UNREPORTED = (SendState.QUEUED, SendState.SENT, SendState.UNCONFIRMED)
+
+# States of an order's delivery in which a step is still to come.
+OPEN_DELIVERIES = ("pending", "delivered")
 
 STEPS = ("account", "global", "ai", "default")
 

@@ -18,8 +18,9 @@ from frontdesk.api.events.v1.outbound_pb2 import Image, Outbound
 from frontdesk.kit import subjects
 from frontdesk.kit.bus import Bus
 from frontdesk.kit.bus.connection import Outgoing
-from frontdesk.reply_engine.model import Answer, SendState
+from frontdesk.reply_engine.model import UNREPORTED, Answer, SendState
 from frontdesk.reply_engine.rules.model import ImagePart
+from frontdesk.reply_engine.sweep import SweepTimer
 from frontdesk.reply_engine.tables import outgoing
 
 ORIGINS = {
@@ -92,7 +93,7 @@ async def stuck(connection: AsyncConnection, before_ms: int, limit: int) -> list
     rows = await connection.execute(
         select(outgoing)
         .where(
-            outgoing.c.state.in_([SendState.QUEUED, SendState.SENT, SendState.UNCONFIRMED]),
+            outgoing.c.state.in_(UNREPORTED),
             outgoing.c.updated_at_ms < before_ms,
         )
         .order_by(outgoing.c.updated_at_ms, outgoing.c.outgoing_id)
@@ -114,9 +115,10 @@ async def queued_in_chats(connection: AsyncConnection, chat_keys: Iterable[str])
 class Outbox:
     """Publishes stored parts to the shard of their account."""
 
-    def __init__(self, bus: Bus, shards: int) -> None:
+    def __init__(self, bus: Bus, shards: int, sweep: SweepTimer) -> None:
         self._bus = bus
         self._shards = shards
+        self._sweep = sweep
 
     async def publish(self, parts: Sequence[Stored]) -> None:
         """Publish the parts that are queued; raises Unavailable, after which publishing again is safe."""
@@ -133,6 +135,7 @@ class Outbox:
             if p.row["state"] != SendState.DROPPED
         ]
         if messages:
+            await self._sweep.keep()  # until each part is reported on
             await self._bus.publish_all(messages)
 
 

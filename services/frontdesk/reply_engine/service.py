@@ -44,6 +44,7 @@ from frontdesk.reply_engine.rpc.rules import RuleServicer
 from frontdesk.reply_engine.rules.model import LIMITS
 from frontdesk.reply_engine.rules.patterns import Patterns
 from frontdesk.reply_engine.snapshot import SnapshotCache
+from frontdesk.reply_engine.sweep import SweepTimer
 from frontdesk.reply_engine.topology import DUE, INBOUND, NAME, REPORTS
 
 SCHEMA = "reply_engine"
@@ -87,7 +88,9 @@ class ReplyEngine:
         """Make the parts that need a database and a connection: the engine, its servicers, its routes."""
         limits = _limits(settings)
         snapshots = SnapshotCache(patterns=Patterns(limits=limits.rules))
-        timers, outbox, events = Timers(self.bus), Outbox(self.bus, settings.shards), Events(self.bus)
+        timers, events = Timers(self.bus), Events(self.bus)
+        sweep = SweepTimer(timers, clock, settings.sweep_seconds * 1000)
+        outbox = Outbox(self.bus, settings.shards, sweep)
         platform = GatewayPlatform(PlatformServiceStub(self.channel), clock)
         accounts = Accounts(AccountServiceStub(self.channel), clock)
         secrets = SecretBox(settings.secret_key_list())
@@ -104,7 +107,8 @@ class ReplyEngine:
         ai = Ai(AiServiceStub(self.channel), settings.ai_seconds)
         decider = Decider(snapshots, facts, settings.ai_seconds)
         self.engine = Engine(
-            bus=self.bus,
+            timers=timers,
+            sweep=sweep,
             database=self.database,
             snapshots=snapshots,
             decider=decider,
@@ -149,7 +153,7 @@ class ReplyEngine:
         ]
         for consumer in self._consumers:
             self._spawn(f"{NAME} {consumer.spec.stream}", consumer.run())
-        await engine.start_sweeping()
+        await engine.sweep_timer.set()
 
     def not_ready(self) -> str | None:
         """Why this replica can't do its work now; None when it can."""
@@ -174,7 +178,6 @@ def _limits(settings: ReplyEngineSettings) -> EngineLimits:
             debounce_cap_ms=settings.debounce_cap_seconds * 1000,
             debounce_cap_messages=settings.debounce_cap_messages,
         ),
-        sweep_every_ms=settings.sweep_seconds * 1000,
         unreported_ms=settings.unreported_seconds * 1000,
         rules=replace(
             LIMITS,

@@ -25,14 +25,13 @@ from frontdesk.kit.database import Database
 from frontdesk.kit.errors import FrontdeskError
 from frontdesk.kit.secrets import SecretBox
 from frontdesk.reply_engine.events import Events
-from frontdesk.reply_engine.model import SETTLED, Answer, Origin, SendState, chat_key, new_id
+from frontdesk.reply_engine.model import OPEN_DELIVERIES, SETTLED, Answer, Origin, SendState, chat_key, new_id
 from frontdesk.reply_engine.outbox import Outbox, Stored, store_answer
 from frontdesk.reply_engine.rules.model import TextPart
 from frontdesk.reply_engine.tables import cards, decisions, deliveries, orders, outgoing
 
 log = logging.getLogger(__name__)
 
-OPEN = ("pending", "delivered")
 MAX_PART = 1_500
 
 
@@ -327,7 +326,7 @@ async def due_orders(connection: AsyncConnection, now_ms: int, limit: int) -> li
     rows = await connection.execute(
         select(orders.c.account_id, orders.c.order_id)
         .where(
-            orders.c.delivery_state.in_(OPEN),
+            orders.c.delivery_state.in_(OPEN_DELIVERIES),
             orders.c.delivery_due_ms > 0,
             orders.c.delivery_due_ms < now_ms - 5_000,
         )
