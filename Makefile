@@ -9,10 +9,10 @@ JOBS ?= 2
 IMAGES ?= frontdesk
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-chart lint fmt protos docs image bench chaos lock clean
+.PHONY: help setup run test test-chart test-cluster lint fmt protos docs image bench chaos lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv with everything that is locked (needs Python 3.11+ only)
 
@@ -34,6 +34,11 @@ test: $(READY) ## run the tests
 
 test-chart: $(READY) ## check charts/frontdesk; the first time fetches what it needs, with Go
 	@PYTHONPATH=tools:tests $(BIN)/python -m chart
+
+test-cluster: $(READY) ## install the chart on the current cluster and break it there (FRONTDESK_IMAGE_LOADER, FRONTDESK_NODE_SHELL)
+	@cd tools && ../$(BIN)/python -m images frontdesk nats-server postgres --tag test --load
+	@cd tools && ../$(BIN)/python -m images frontdesk --tag test-next --load
+	@$(BIN)/python tests/cluster/run.py --image localhost/frontdesk:test
 
 lint: $(READY) ## check format, types, layers, house rules, locks, protos, generated files
 	@$(BIN)/python tools/lint.py

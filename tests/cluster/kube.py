@@ -26,7 +26,7 @@ def program(name: str) -> str:
     own = sorted(TOOLS.glob(f"{name}-[0-9]*"))
     found = str(own[-1]) if own else shutil.which(name)
     if found is None:
-        raise CommandError(f"{name} is needed: `make test-chart` brings it, or put it on PATH")
+        raise CommandError(f"{name} is needed: `make test-cluster` brings it, or put it on PATH")
     return found
 
 

@@ -18,8 +18,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tools")]
 
+from chart import toolbox  # noqa: E402 - the path is set above
 from cluster.release import GATEWAY, Release, line  # noqa: E402 - the path is set above
 from cluster.steps import ACCOUNTS, NODE_SHELL, REPLICAS, STEPS, as_it_must_be, cut_from_nats, play  # noqa: E402
 
@@ -56,6 +57,7 @@ def main() -> int:
     unknown = [name for name in names if name not in STEPS]
     if unknown:
         parser.error(f"no step {', '.join(unknown)}; there are {', '.join(STEPS)}")
+    toolbox.clients(lambda text: print(text, file=sys.stderr))
     return int(bool(asyncio.run(run(arguments.image, names, arguments.keep))))
 
 

