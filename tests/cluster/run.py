@@ -4,9 +4,9 @@
 
 Installs the chart from nothing into a namespace of its own on kubectl's current context, with the simulated
 marketplace and 60 accounts over three gateway replicas whose buyers ask 20 times a second. `back_s` is the
-time from the strike to the last moment at which some account was offline, `logins` and `kicks` are counted by
-the marketplace: a kick is a login while another session of the account was alive. Exit code 1 when something
-was lost, answered twice, or stayed offline.
+longest that an account was offline, `calm_s` the time from the strike to the last moment at which some
+account was, `logins` and `kicks` are counted by the marketplace: a kick is a login while another session of
+the account was alive. Exit code 1 when something was lost, answered twice, or offline for more than 20 s.
 """
 
 from __future__ import annotations
