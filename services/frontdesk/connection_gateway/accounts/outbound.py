@@ -167,6 +167,8 @@ class Speaker:
                     return attempt.row
                 try:
                     attempt = await self._try(session, connection, outbound, attempt)
+                    if attempt.row.terminal:
+                        return attempt.row
                     failures = 0
                 except PlatformError as error:
                     log.info("%s: the history can't be read: %s", outbound.outgoing_id, error)
