@@ -18,6 +18,7 @@ from frontdesk.cli.pods import NO_CLIENT, NO_CLUSTER
 from frontdesk.kit.clock import SystemClock
 from frontdesk.kit.nats_server import NatsServer
 from frontdesk.kit.rpc.grpc_door import GrpcServer
+from frontdesk.kit.shards.rendezvous import order
 from frontdesk.kit.tokens import JwtAuthenticator, Role, StaticKeys, Verifier, generate_key_pair, mint
 from support.kubernetes_api import KubernetesApi
 from support.shop import Shop
@@ -60,13 +61,13 @@ class Terminal:
 @pytest.fixture
 async def shop(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Shop]:
     """Two gateways that share all shards."""
-    shop = Shop(nats_server, tmp_path, FRONTDESK_OPERATOR_ORGANIZATION=OPERATOR)
+    shop = Shop(nats_server, tmp_path, FRONTDESK_OPERATOR_ORGANIZATION=OPERATOR, FRONTDESK_LEASE_SECONDS="4")
     await shop.start()
     second = await shop.add_gateway("gateway-1")
     first = shop.gateways[0]
-    await until(
-        lambda: len(first.shards.owned) + len(second.shards.owned) == 64 and bool(second.shards.owned)
-    )
+    both = frozenset({"gateway-0", "gateway-1"})
+    share = {shard for shard in range(64) if order(shard, both)[0] == "gateway-1"}
+    await until(lambda: second.shards.owned == share and len(first.shards.owned) == 64 - len(share), 20)
     yield shop
     await shop.stop()
     assert not shop.crashes

@@ -38,7 +38,7 @@ SERVICE = "frontdesk.api.fleet.v1.FleetService"
 @pytest.fixture
 async def shop(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Shop]:
     """A shop with two gateways."""
-    shop = Shop(nats_server, tmp_path, FRONTDESK_OPERATOR_ORGANIZATION=OPERATOR)
+    shop = Shop(nats_server, tmp_path, FRONTDESK_OPERATOR_ORGANIZATION=OPERATOR, FRONTDESK_LEASE_SECONDS="4")
     await shop.start()
     await shop.add_gateway("gateway-1")
     yield shop
@@ -99,11 +99,11 @@ async def code_of(call: object) -> tuple[grpc.StatusCode, str]:
 
 async def test_the_picture_is_whole(shop: Shop, fleet: FleetServiceStub) -> None:
     """Any replica tells of all: shards with epochs, sessions by state, streams with their lag, DEAD."""
+    await settled(fleet, "gateway-0", "gateway-1")
     sellers = [await shop.open(f"shop-{n}") for n in range(6)]
     stopped = sellers[0][1].account_id
     await shop.accounts.StopAccount(accounts_pb.StopAccountRequest(account_id=stopped), timeout=10)
     await shop.gateways[0].bus.publish(subjects.dead("INBOUND"), b"nobody could handle this")
-    await settled(fleet, "gateway-0", "gateway-1")
 
     async def connected() -> bool:
         counts: dict[int, int] = {}
@@ -137,6 +137,7 @@ async def test_the_picture_is_whole(shop: Shop, fleet: FleetServiceStub) -> None
 
 async def test_lag_shows_what_waits(shop: Shop, fleet: FleetServiceStub) -> None:
     """With the engine gone what buyers say is pending at its consumer."""
+    await settled(fleet, "gateway-0", "gateway-1")
     seller, _ = await shop.open()
     await shop.engines.pop().stop(3)
     for n in range(3):
@@ -152,9 +153,9 @@ async def test_lag_shows_what_waits(shop: Shop, fleet: FleetServiceStub) -> None
 
 async def test_a_cordon_drains_a_replica_under_load(shop: Shop, fleet: FleetServiceStub) -> None:
     """The cordoned replica hands all over, buyers are answered once; uncordoned it takes its share back."""
+    await settled(fleet, "gateway-0", "gateway-1")
     sellers = [(await shop.open(f"shop-{n}"))[0] for n in range(8)]
     await shop.rule()
-    await settled(fleet, "gateway-0", "gateway-1")
     assert (await fleet.Cordon(pb.CordonRequest(replica="gateway-1"), timeout=5)).cordoned == ["gateway-1"]
     for n in range(4):
         for seller in sellers:

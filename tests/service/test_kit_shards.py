@@ -160,7 +160,7 @@ async def test_a_cordoned_member_owns_nothing_and_everyone_sees_it(fleet: Fleet)
     share, before = ada.held, len(ada.listener.releases)
     untouched = {**ben.listener.open, **cid.listener.open}
     ada.listener.drain = 0.02
-    assert await ben.manager.cordon("ada") == {"ada"}
+    assert await ben.cordon("ada") == {"ada"}
     await until(lambda: fleet.as_proposed(ben, cid) and not ada.listener.open)
     assert (set(ada.listener.releases[before:]), ada.listener.losses) == (share, [])
     assert ada.listener.most_draining == 1
@@ -170,7 +170,7 @@ async def test_a_cordoned_member_owns_nothing_and_everyone_sees_it(fleet: Fleet)
         assert members == {"ada": True, "ben": False, "cid": False}
     assert ada.manager.cordoned
     assert "ada" not in ben.manager.holders().values()
-    assert await cid.manager.uncordon("ada") == frozenset()
+    assert await cid.uncordon("ada") == frozenset()
     await until(lambda: fleet.as_proposed(ada, ben, cid))
     assert not ada.manager.cordoned
 
@@ -179,7 +179,7 @@ async def test_a_cordon_outlives_a_restart(fleet: Fleet) -> None:
     """A member that comes back cordoned takes nothing, until it is uncordoned."""
     ada, ben = await fleet.join("ada"), await fleet.join("ben")
     await until(lambda: fleet.as_proposed(ada, ben))
-    await ada.manager.cordon("ada")
+    await ada.cordon("ada")
     await until(lambda: fleet.as_proposed(ben))
     await ada.manager.stop()
     again = await fleet.join("ada")
@@ -187,7 +187,7 @@ async def test_a_cordon_outlives_a_restart(fleet: Fleet) -> None:
     assert again.listener.acquisitions == []
     assert fleet.as_proposed(ben)
     assert again.manager.cordoned
-    await ben.manager.uncordon("ada")
+    await ben.uncordon("ada")
     await until(lambda: fleet.as_proposed(again, ben))
 
 
@@ -196,9 +196,7 @@ async def test_the_last_free_member_is_not_cordoned(fleet: Fleet) -> None:
     ada, ben = await fleet.join("ada"), await fleet.join("ben")
     await until(lambda: fleet.as_proposed(ada, ben))
     await until(lambda: len(ada.manager.members()) == len(ben.manager.members()) == 2)
-    outcomes = await asyncio.gather(
-        ada.manager.cordon("ada"), ben.manager.cordon("ben"), return_exceptions=True
-    )
+    outcomes = await asyncio.gather(ada.cordon("ada"), ben.cordon("ben"), return_exceptions=True)
     assert sum(isinstance(outcome, FailedPrecondition) for outcome in outcomes) == 1
     assert sum(isinstance(outcome, frozenset) for outcome in outcomes) == 1
     cordoned, free = (ada, ben) if ada.manager.cordoned else (ben, ada)
@@ -210,7 +208,7 @@ async def test_the_last_free_member_is_not_cordoned(fleet: Fleet) -> None:
 
 
 async def test_cordons_at_random_never_give_a_shard_two_holders(fleet: Fleet) -> None:
-    """Members cordoned, uncordoned, stopped and started in a storm: at its end all is as proposed."""
+    """Members cordoned, uncordoned, stopped and started in a storm: at its end every shard is held."""
     dice = random.Random(20)
     nodes = {name: await fleet.join(name) for name in ("ada", "ben", "cid")}
     for _ in range(40):
@@ -218,18 +216,19 @@ async def test_cordons_at_random_never_give_a_shard_two_holders(fleet: Fleet) ->
         match dice.randrange(4):
             case 0 | 1:
                 with contextlib.suppress(FailedPrecondition, NotFound):
-                    await caller.manager.cordon(name)
+                    await caller.cordon(name)
             case 2:
                 with contextlib.suppress(NotFound):
-                    await caller.manager.uncordon(name)
+                    await caller.uncordon(name)
             case 3:
                 await nodes[name].manager.stop(1.0)
                 nodes[name] = await fleet.join(name)
         await asyncio.sleep(dice.uniform(0, 0.1))
     await until(lambda: len(nodes["ada"].manager.members()) == len(nodes))
     for name in nodes:
-        await nodes["ada"].manager.uncordon(name)
-    await until(lambda: fleet.as_proposed(*nodes.values()), timeout=15)
+        await nodes["ada"].uncordon(name)
+    # Not each where it is proposed: what was taken out of turn stays for a while.
+    await until(lambda: sum(len(node.held & set(node.listener.open)) for node in nodes.values()) == SHARDS)
 
 
 async def test_what_fails_to_open_is_tried_again(fleet: Fleet) -> None:

@@ -9,12 +9,13 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import nats
 from nats.aio.client import Client
 
+from frontdesk.kit.errors import Unavailable
 from frontdesk.kit.nats_server import NatsServer
 from frontdesk.kit.shards import ShardManager, ShardSettings
 from frontdesk.kit.shards.rendezvous import order
@@ -76,6 +77,18 @@ class Node:
         self.id = member_id
         self.listener = Recorder()
         self.manager = ShardManager(nc, member_id, self.listener, settings)
+
+    async def cordon(self, member_id: str) -> frozenset[str]:
+        """By this member; again while NATS does not keep up, as a person would."""
+        while True:
+            with suppress(Unavailable):
+                return await self.manager.cordon(member_id)
+
+    async def uncordon(self, member_id: str) -> frozenset[str]:
+        """The same."""
+        while True:
+            with suppress(Unavailable):
+                return await self.manager.uncordon(member_id)
 
     @property
     def held(self) -> set[int]:
