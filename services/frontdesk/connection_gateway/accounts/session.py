@@ -58,6 +58,7 @@ class Session:
         "_registered_at_ms",
         "_retry",
         "_shared",
+        "_silent",
         "_task",
         "_told",
         "_usable",
@@ -101,6 +102,7 @@ class Session:
         self._usable: PlatformConnection | None = None
         self._change: asyncio.Future[None] | None = None
         self._leaving = False
+        self._silent = False
         self._on_duty = False
         self._again = ""
         self._failure: tuple[str, str, str] | None = None
@@ -134,7 +136,7 @@ class Session:
 
     def holds(self) -> bool:
         """Whether this replica may speak for the account right now."""
-        return not self._leaving and self._shared.holds(self.account.shard, self.account.epoch)
+        return not self._silent and self._shared.holds(self.account.shard, self.account.epoch)
 
     # Begin and end.
 
@@ -162,12 +164,16 @@ class Session:
         await self._end_task()
 
     def leave(self) -> None:
-        """The shard goes elsewhere: whoever waits for the connection gives back what it wanted to send."""
+        """The shard goes elsewhere: whoever waits for the connection gives back what it wanted to send.
+
+        What was begun is said to its end: its next owner would have to look into the chat first.
+        """
         self._leaving = True
         self._wake()
 
     def silence(self) -> None:
         """Say and hear nothing more from this moment on; `abandon` waits for the end."""
+        self._silent = True
         self.leave()
         self.intake.stop()
         if self._task is not None:
