@@ -98,8 +98,12 @@ class AccountLogin:
     @property
     def unsaved(self) -> bool:
         """Whether the database lacks something that the platform renewed, and may be asked to take it."""
-        changed = self._credentials is not None and self._credentials.changed
-        return (changed or not self._token_saved) and self._clock.now_ms() >= self._save_at_ms
+        return self._dirty and self._clock.now_ms() >= self._save_at_ms
+
+    @property
+    def _dirty(self) -> bool:
+        credentials = self._credentials
+        return credentials is not None and (credentials.changed or not self._token_saved)
 
     async def credentials(self) -> Credentials:
         """The cookies; raises SecretError when they can't be decrypted, Unavailable, NotFound."""
@@ -156,16 +160,20 @@ class AccountLogin:
             credentials = await self.credentials()
             if self._token and not self.due:
                 return False
-            answer = await self.call(lambda http: http.token(self._account.device_id))
-            if credentials is not self._credentials:
-                return False
-            self._token, self._token_expires_at_ms = answer.token, answer.expires_at_ms
-            self._token_saved = False
-            self._plan_renewal()
-            # However short it lives, a new one is not asked for at once.
-            self.renew_later()
-            await self.save()
-            return True
+
+            async def ask(http: PlatformHttp) -> bool:
+                answer = await http.token(self._account.device_id)
+                if credentials is not self._credentials:
+                    return False
+                self._token, self._token_expires_at_ms = answer.token, answer.expires_at_ms
+                self._token_saved = False
+                self._plan_renewal()
+                # However short it lives, a new one is not asked for at once.
+                self.renew_later()
+                return True
+
+            # While `call` saved it, a person may have given new cookies.
+            return await self.call(ask) and credentials is self._credentials
 
     def renew_later(self) -> None:
         """Ask for no token within the next pause."""
@@ -190,7 +198,7 @@ class AccountLogin:
         """Store what was renewed; while the database is away it stays `unsaved`."""
         async with self._saving:
             credentials = self._credentials
-            if credentials is None or not (credentials.changed or not self._token_saved):
+            if credentials is None or not self._dirty:
                 return
             login = Login(credentials.header(), self._token, self._token_expires_at_ms)
             try:

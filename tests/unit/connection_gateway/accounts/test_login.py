@@ -87,12 +87,14 @@ class Rows:
 
     def __init__(self) -> None:
         self.row = Login("old")
+        self.writes = 0
         self.away = False
         self.gate: asyncio.Event | None = None
 
     def _write(self, login: Login) -> None:
         if self.away:
             raise Unavailable("the database is away")
+        self.writes += 1
         self.row = login
 
     async def login(self, account_id: str) -> Login:
@@ -135,6 +137,15 @@ async def test_a_token_is_asked_for_once_and_stored(desk: Desk) -> None:
     again = Desk()
     again.rows.row = desk.rows.row
     assert (await again.login.token(), again.platform.tokens) == ("token-1", 0)
+
+
+async def test_a_renewal_is_one_write(desk: Desk) -> None:
+    """The token and the cookies that came with it are stored together."""
+    await desk.login.token()
+    assert (desk.rows.writes, desk.rows.row.token, desk.rows.row.cookies) == (1, "token-1", "old+")
+    await desk.clock.advance(20 * 3600)
+    assert await desk.login.renew()
+    assert (desk.rows.writes, desk.rows.row.token, desk.rows.row.cookies) == (2, "token-2", "old++")
 
 
 async def test_a_database_that_refuses_writes_costs_no_token_call(desk: Desk) -> None:
@@ -192,6 +203,36 @@ async def test_pasted_cookies_are_not_overwritten(desk: Desk) -> None:
     assert desk.rows.row == Login("new")
     assert await desk.login.token() == "token-2"
     assert (desk.rows.row.cookies, desk.rows.row.token) == ("new+", "token-2")
+
+
+async def test_a_token_of_old_cookies_is_not_kept_beside_new_ones(desk: Desk) -> None:
+    """It comes when the new cookies are in use already."""
+    desk.platform.gate = asyncio.Event()
+    late = asyncio.create_task(desk.login.renew())
+    await desk.clock.advance(0)
+    await desk.login.replace("new")
+    await desk.login.credentials()
+    desk.platform.gate.set()
+    assert not await late
+    assert desk.rows.row == Login("new")
+    assert await desk.login.token() == "token-2"
+
+
+async def test_a_token_that_comes_while_cookies_are_pasted_is_not_kept(desk: Desk) -> None:
+    """It belongs to the old ones, although these were still there when it came."""
+    desk.platform.gate = asyncio.Event()
+    late = asyncio.create_task(desk.login.renew())
+    await desk.clock.advance(0)
+    desk.rows.gate = asyncio.Event()
+    pasting = asyncio.create_task(desk.login.replace("new"))
+    await desk.clock.advance(0)
+    desk.platform.gate.set()
+    await desk.clock.advance(0)
+    desk.rows.gate.set()
+    await pasting
+    assert not await late
+    assert desk.rows.row == Login("new")
+    assert await desk.login.token() == "token-2"
 
 
 async def test_cookies_that_could_not_be_stored_are_not_used(desk: Desk) -> None:
