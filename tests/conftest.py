@@ -11,7 +11,7 @@ from nats.aio.client import Client
 
 from frontdesk.kit.nats_server import NatsServer
 
-pytest_plugins = ["support.postgres"]
+pytest_plugins = ["support.fixtures", "support.postgres"]
 
 
 @pytest.fixture

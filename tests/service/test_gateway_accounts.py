@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
@@ -18,15 +17,6 @@ from frontdesk.kit.nats_server import NatsServer
 from frontdesk.kit.principal import Principal, current_principal
 from support.shop import ORGANIZATION, Shop
 from support.waiting import until
-
-
-@pytest.fixture
-async def shop(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Shop]:
-    shop = Shop(nats_server, tmp_path)
-    await shop.start()
-    yield shop
-    await shop.stop()
-    assert not shop.crashes
 
 
 async def test_a_buyer_is_answered_once(shop: Shop) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
-from pathlib import Path
+from collections.abc import Collection
 from typing import Any
 
 import grpc
@@ -13,13 +12,11 @@ import pytest
 
 from frontdesk.api.accounts.v1 import account_service_pb2 as pb
 from frontdesk.api.events.v1 import event_pb2
-from frontdesk.connection_gateway.accounts.session import Session
 from frontdesk.connection_gateway.model import Account, Login, State
 from frontdesk.connection_gateway.platforms.base import PlatformHttp
 from frontdesk.connection_gateway.platforms.errors import ErrorKind, PlatformError
 from frontdesk.connection_gateway.store import AccountStore
 from frontdesk.kit.errors import Unavailable
-from frontdesk.kit.nats_server import NatsServer
 from support.shop import Shop
 from support.waiting import until
 
@@ -50,26 +47,12 @@ class SlowStore(AccountStore):
         return found
 
 
-@pytest.fixture
-async def shop(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Shop]:
-    shop = Shop(nats_server, tmp_path)
-    await shop.start()
-    yield shop
-    await shop.stop()
-    assert not shop.crashes
-
-
 def store_of(shop: Shop) -> SlowStore:
     """The gateway's store, made slow."""
     store = shop.gateways[0].supervisor._shared.store
     store.__class__ = SlowStore
     assert isinstance(store, SlowStore)
     return store
-
-
-def only_session(shop: Shop) -> Session:
-    (session,) = shop.gateways[0].supervisor.sessions()
-    return session
 
 
 def refusal(kind: ErrorKind) -> Any:
@@ -93,7 +76,7 @@ async def test_pasting_cookies_drops_no_answer(shop: Shop) -> None:
     store = store_of(shop)
     store.gate = asyncio.Event()
     pasting = asyncio.create_task(paste(shop, account.account_id, f"{seller.cookies}; fresh=1"))
-    await until(only_session(shop).changing.locked)
+    await until(shop.only_session.changing.locked)
     for number in range(5):
         shop.ask(seller, f"price #{number}", buyer=f"buyer-{number}")
     await asyncio.sleep(0.2)
@@ -107,7 +90,7 @@ async def test_pasting_cookies_drops_no_answer(shop: Shop) -> None:
 async def test_cookies_that_can_not_be_stored_leave_a_failed_account(shop: Shop) -> None:
     """The person is told; the account is not tried again with the cookies that the platform suspects."""
     seller, account = await shop.open()
-    session = only_session(shop)
+    session = shop.only_session
     with pytest.raises(PlatformError):
         await session.call(refusal(ErrorKind.RISK_CONTROL))
     await until(lambda: session.account.state is State.FAILED)
@@ -126,7 +109,7 @@ async def test_cookies_that_can_not_be_stored_leave_a_failed_account(shop: Shop)
 async def test_refused_questions_stop_nothing(shop: Shop) -> None:
     """Ten questions in a row that the platform refuses concern these questions, not the connection."""
     await shop.open()
-    session = only_session(shop)
+    session = shop.only_session
     asked = (session.call(refusal(ErrorKind.AUTHENTICATION)) for _ in range(10))
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert all(isinstance(answer, PlatformError) for answer in answers)
@@ -153,7 +136,7 @@ async def test_a_removal_that_is_given_up_is_done_all_the_same(shop: Shop) -> No
 async def test_a_session_without_a_row_is_ended(shop: Shop) -> None:
     """Whoever removed the account, and however it ended."""
     _, account = await shop.open()
-    session = only_session(shop)
+    session = shop.only_session
     await store_of(shop).remove(account.account_id)
     await shop.gateways[0].supervisor.apply(session)
     assert not list(shop.gateways[0].supervisor.sessions())
@@ -162,7 +145,7 @@ async def test_a_session_without_a_row_is_ended(shop: Shop) -> None:
 async def test_a_look_does_not_undo_what_a_person_did_meanwhile(shop: Shop) -> None:
     """Rows that were read before the account was started say nothing of it now."""
     _, account = await shop.open()
-    session = only_session(shop)
+    session = shop.only_session
     await shop.accounts.StopAccount(pb.StopAccountRequest(account_id=account.account_id), timeout=10)
     store = store_of(shop)
     store.gate = asyncio.Event()
@@ -183,7 +166,7 @@ async def test_buyers_between_two_first_logins_are_answered(shop: Shop) -> None:
     shop.simulator.faults.set(None, {"slow_answers_ms": 400})
     seller, _ = await shop.open(wait=False)
     await until(lambda: bool(list(shop.gateways[0].supervisor.sessions())))
-    session = only_session(shop)
+    session = shop.only_session
     await until(lambda: session.account.state is State.CONNECTED, timeout=20)
     assert session.account.synced_until_ms is None  # the history is still being read
     for socket in list(shop.simulator.hub.sessions):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NoReturn, cast
 
@@ -14,7 +13,6 @@ from frontdesk.api.accounts.v1 import account_service_pb2 as pb
 from frontdesk.api.events.v1 import event_pb2
 from frontdesk.api.events.v1.inbound_pb2 import Inbound
 from frontdesk.connection_gateway.accounts.login import AccountLogin
-from frontdesk.connection_gateway.accounts.session import Session
 from frontdesk.connection_gateway.errors import NotOwned
 from frontdesk.connection_gateway.model import State
 from frontdesk.connection_gateway.platforms.model import ChatMessage, Push
@@ -22,20 +20,6 @@ from frontdesk.kit.errors import Unavailable
 from frontdesk.kit.nats_server import NatsServer
 from support.shop import Shop
 from support.waiting import until
-
-
-@pytest.fixture
-async def shop(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Shop]:
-    shop = Shop(nats_server, tmp_path)
-    await shop.start()
-    yield shop
-    await shop.stop()
-    assert not shop.crashes
-
-
-def only_session(shop: Shop) -> Session:
-    (session,) = shop.gateways[0].supervisor.sessions()
-    return session
 
 
 def spoken(text: str, at_ms: int, message_id: str) -> ChatMessage:
@@ -77,7 +61,7 @@ async def test_answers_survive_a_restart(shop: Shop) -> None:
 async def test_a_session_that_died_is_started_again(shop: Shop) -> None:
     """Whatever ended its task, an enabled account is brought online again."""
     seller, account = await shop.open()
-    session = only_session(shop)
+    session = shop.only_session
     assert session._task is not None
     session._task.cancel()
     await until(lambda: not session.running)
@@ -90,7 +74,7 @@ async def test_a_session_that_died_is_started_again(shop: Shop) -> None:
 async def test_a_fault_is_no_reason_for_a_person(shop: Shop, error: Exception) -> None:
     """An outage, or a bug, in the middle of a connection leads to the next attempt, not to FAILED."""
     _, account = await shop.open()
-    session = only_session(shop)
+    session = shop.only_session
 
     class Broken:
         """A login that can't be used."""
@@ -113,7 +97,7 @@ async def test_a_fault_is_no_reason_for_a_person(shop: Shop, error: Exception) -
 async def test_a_lost_shard_is_silent_at_once(shop: Shop) -> None:
     """Before anything is waited for, its sessions may neither speak nor hear."""
     _, account = await shop.open()
-    session = only_session(shop)
+    session = shop.only_session
     supervisor = shop.gateways[0].supervisor
     assert session.holds()
     losing = asyncio.create_task(supervisor.lost(session.account.shard))
@@ -128,7 +112,7 @@ async def test_a_lost_shard_is_silent_at_once(shop: Shop) -> None:
 async def test_a_session_of_an_older_epoch_holds_nothing(shop: Shop) -> None:
     """A shard that went away and came back is held by the sessions made for it, not by older ones."""
     await shop.open()
-    session = only_session(shop)
+    session = shop.only_session
     session.account.epoch -= 1
     assert not session.holds()
     session.account.epoch += 1
@@ -154,7 +138,7 @@ async def test_a_backlog_pushed_at_a_first_login_is_history(shop: Shop) -> None:
     """What a buyer said before the account was added is stored; what comes after is answered."""
     await shop.open()
     inbound = await shop.gateways[0].bus.nc.subscribe("inbound.>")
-    session = only_session(shop)
+    session = shop.only_session
     assert session.intake.history_before_ms > 0
     push = Push("/s/sync", {})
     old = spoken("hello of yesterday", session.intake.history_before_ms - 60_000, "old.1")
@@ -170,7 +154,7 @@ async def test_a_backlog_pushed_at_a_first_login_is_history(shop: Shop) -> None:
 async def test_what_waits_for_nats_was_heard(shop: Shop, nats_server: NatsServer) -> None:
     """A push that can't be stored yet is no push that was missed, nor is one that is long stored."""
     await shop.open()
-    session = only_session(shop)
+    session = shop.only_session
     message = spoken("hello", round(time.time() * 1000) - 60, "new.1")
     assert not session.intake.has_heard(message)
     await nats_server.stop()
@@ -190,7 +174,7 @@ async def test_new_cookies_replace_the_old(shop: Shop) -> None:
         timeout=10,
     )
     await shop.until_state(account.account_id, event_pb2.SESSION_STATE_CONNECTED)
-    store = only_session(shop).login._store
+    store = shop.only_session.login._store
     assert "fresh=1" in (await store.login(account.account_id)).cookies
     assert shop.simulator.hub.calls["mtop.taobao.idlemessage.pc.login.token"] == before + 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,7 +16,6 @@ from frontdesk.api.replies.v1.rule_service_pb2_grpc import RuleServiceStub
 from frontdesk.kit.clock import ManualClock
 from frontdesk.kit.http import create_app
 from frontdesk.kit.lifecycle import Readiness
-from frontdesk.kit.nats_server import NatsServer
 from frontdesk.kit.principal import Principal, current_principal
 from frontdesk.kit.rpc.channel import NatsChannel
 from frontdesk.reply_engine.accounts import ExpiringCache
@@ -40,14 +38,6 @@ class Owner:
 
     async def authenticate(self, metadata: Mapping[str, str]) -> Principal:
         return Principal("owner", ORGANIZATION, "owner")
-
-
-@pytest.fixture
-async def bench(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[EngineBench]:
-    bench = EngineBench(nats_server, f"sqlite:///{tmp_path}/engine.db")
-    await bench.start()
-    yield bench
-    await bench.stop()
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -20,14 +18,6 @@ from frontdesk.kit.nats_server import NatsServer
 from frontdesk.kit.principal import Principal, current_principal
 from support.engine import ACCOUNT, Calls, EngineBench, now_ms
 from support.waiting import until, until_async
-
-
-@pytest.fixture
-async def bench(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[EngineBench]:
-    bench = EngineBench(nats_server, f"sqlite:///{tmp_path}/engine.db")
-    await bench.start()
-    yield bench
-    await bench.stop()
 
 
 async def test_a_question_is_answered_once(bench: EngineBench) -> None:

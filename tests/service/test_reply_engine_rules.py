@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -22,14 +20,6 @@ from frontdesk.reply_engine.configuration import change_configuration
 from frontdesk.reply_engine.tables import default_replies, rules
 from support.engine import ACCOUNT, ORGANIZATION, Calls, EngineBench
 from support.waiting import until
-
-
-@pytest.fixture
-async def bench(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[EngineBench]:
-    bench = EngineBench(nats_server, f"sqlite:///{tmp_path}/engine.db")
-    await bench.start()
-    yield bench
-    await bench.stop()
 
 
 async def test_templates_name_the_item_and_the_account(bench: EngineBench) -> None:

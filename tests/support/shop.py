@@ -15,6 +15,7 @@ from frontdesk.api.events.v1.event_pb2 import Event, SessionState
 from frontdesk.api.replies.v1 import reply_service_pb2, rule_pb2, rule_service_pb2
 from frontdesk.api.replies.v1.reply_service_pb2_grpc import ReplyServiceStub
 from frontdesk.api.replies.v1.rule_service_pb2_grpc import RuleServiceStub
+from frontdesk.connection_gateway.accounts.session import Session
 from frontdesk.connection_gateway.config import GatewaySettings
 from frontdesk.connection_gateway.service import ConnectionGateway
 from frontdesk.kit import subjects
@@ -70,6 +71,12 @@ class Shop:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.simulator.stop(1)
+
+    @property
+    def only_session(self) -> Session:
+        """The session of the one account that the first gateway runs."""
+        (session,) = self.gateways[0].supervisor.sessions()
+        return session
 
     def _environ(self, service: str, **settings: str) -> dict[str, str]:
         return {
