@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +12,8 @@ from rich.table import Column, Table
 
 from frontdesk.api.accounts.v1 import account_service_pb2 as pb
 from frontdesk.api.accounts.v1.account_service_pb2_grpc import AccountServiceStub
-from frontdesk.api.events.v1.event_pb2 import SessionState
 from frontdesk.cli.client import DATA, Address, Data, Target, Token, call, console
+from frontdesk.cli.words import moment, state_name
 
 app = typer.Typer(no_args_is_help=True, help="Marketplace accounts.")
 
@@ -68,12 +67,11 @@ def list_accounts(data: Data = DATA, address: Address = "", token: Token = "") -
     table = Table(Column("account", no_wrap=True), "name", "state", Column("since", no_wrap=True), "why")
     for account in call(Target(data, address, token), work):
         session = account.session
-        since = time.strftime("%m-%d %H:%M:%S", time.localtime(session.since_ms / 1000))
         table.add_row(
             account.account_id,
             account.name,
             _state(account),
-            since if session.since_ms else "",
+            moment(session.since_ms),
             session.reason,
         )
     console.print(table)
@@ -141,7 +139,7 @@ def delete(
 
 
 def _state(account: pb.Account) -> str:
-    name = SessionState.Name(account.session.state).removeprefix("SESSION_STATE_")
+    name = state_name(account.session.state)
     return f"[{COLORS.get(name, 'yellow')}]{name}[/]"
 
 

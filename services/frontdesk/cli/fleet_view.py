@@ -19,11 +19,11 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from frontdesk.api.events.v1.event_pb2 import SessionState
 from frontdesk.api.fleet.v1 import fleet_service_pb2 as pb
 from frontdesk.api.fleet.v1.fleet_service_pb2_grpc import FleetServiceStub
 from frontdesk.cli.client import DATA, Address, Data, Target, Token, call, console, errors
 from frontdesk.cli.pods import SELECTOR, Pods, Where, read_pods
+from frontdesk.cli.words import moment, state_name
 from frontdesk.kit.config import environment
 
 app = typer.Typer(no_args_is_help=True, help="The fleet: replicas, shards, what waits; for its operator.")
@@ -185,19 +185,20 @@ def _replicas(fleet: pb.GetFleetResponse) -> Table:
         "not ready",
     )
     for one in fleet.replicas:
-        since = time.strftime("%m-%d %H:%M:%S", time.localtime(one.since_ms / 1000)) if one.since_ms else ""
         state = _PRESENCE.get(one.presence, "?") + (" [yellow]cordoned[/]" if one.cordoned else "")
         silent = one.presence != pb.PRESENCE_LIVE
-        sessions = ", ".join(f"{row.count} {_state(row.state)}" for row in one.sessions)
+        sessions = ", ".join(f"{row.count} {state_name(row.state).lower()}" for row in one.sessions)
         accounts = "" if silent else str(one.accounts)
         table.add_row(
-            Text(one.replica), state, since, str(len(one.shards)), accounts, sessions, Text(one.not_ready)
+            Text(one.replica),
+            state,
+            moment(one.since_ms),
+            str(len(one.shards)),
+            accounts,
+            sessions,
+            Text(one.not_ready),
         )
     return table
-
-
-def _state(state: SessionState.ValueType) -> str:
-    return SessionState.Name(state).removeprefix("SESSION_STATE_").lower()
 
 
 def _streams(fleet: pb.GetFleetResponse) -> Table:
