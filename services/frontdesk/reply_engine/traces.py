@@ -6,10 +6,11 @@ part carries the decision's; so the answer is in the trace of the question howev
 
 from __future__ import annotations
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 
 from frontdesk.kit.telemetry import names
 from frontdesk.kit.telemetry.ids import recording
+from frontdesk.kit.telemetry.propagation import extract, inject
 from frontdesk.reply_engine.model import Answer
 
 _tracer = trace.get_tracer(names.ENGINE_SCOPE)
@@ -28,10 +29,10 @@ def decision_trace(traceparent: str, answer: Answer) -> str:
 def _record(name: str, traceparent: str, attributes: dict[str, str]) -> str:
     if not traceparent or not recording():
         return traceparent
-    parent = propagate.extract({"traceparent": traceparent})
+    parent = extract({"traceparent": traceparent})
     with _tracer.start_as_current_span(name, context=parent, attributes=attributes) as span:
         if not span.get_span_context().is_valid:
             return traceparent
         carrier: dict[str, str] = {}
-        propagate.inject(carrier)
+        inject(carrier)
         return carrier.get("traceparent", traceparent)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from google.protobuf.message import DecodeError
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 
 from frontdesk.api.events.v1 import outbound_pb2
 from frontdesk.api.events.v1.event_pb2 import Event, ReplyChanged
@@ -38,6 +38,7 @@ from frontdesk.kit.bus import Bus, Delivery, Later, Release
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.errors import AlreadyExists, Poison
 from frontdesk.kit.telemetry import names
+from frontdesk.kit.telemetry.propagation import extract
 
 log = logging.getLogger(__name__)
 _tracer = trace.get_tracer(names.GATEWAY_SCOPE)
@@ -130,7 +131,7 @@ class Speaker:
         """Handler of a shard's consumer; takes one delivery at a time."""
         for delivery in deliveries:
             outbound = parse(delivery.data)
-            parent = propagate.extract(_lower(delivery.headers))
+            parent = extract(_lower(delivery.headers))
             with _tracer.start_as_current_span(names.GATEWAY_SEND, context=parent):
                 await self._bring(outbound)
 

@@ -20,12 +20,12 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext, api
-from opentelemetry import propagate
 
 from frontdesk.kit import subjects
 from frontdesk.kit.bus.topology import ensure_streams
 from frontdesk.kit.config import NatsSettings
 from frontdesk.kit.errors import FrontdeskError, InvalidArgument, ResourceExhausted, Unavailable
+from frontdesk.kit.telemetry.propagation import inject
 from frontdesk.kit.wire import Mailbox, Wire, nobody_answered
 
 log = logging.getLogger(__name__)
@@ -216,7 +216,7 @@ class Bus:
         if message.msg_id:
             headers[MSG_ID] = message.msg_id
         if TRACEPARENT not in headers:
-            propagate.inject(headers)
+            inject(headers)
         block = _header_block(headers)
         answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
 

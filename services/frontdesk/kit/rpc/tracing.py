@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from grpc import StatusCode
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, Tracer, TracerProvider
 from opentelemetry.trace import StatusCode as SpanStatus
 
 from frontdesk.kit.rpc.routing import Method
+from frontdesk.kit.telemetry.propagation import extract, inject
 
 SCOPE = "frontdesk.kit.rpc"
 
@@ -59,9 +60,9 @@ def headers_for(span: Span | None) -> dict[str, str]:
     """The headers that carry `span`, or without one the trace this code already runs in."""
     carrier: dict[str, str] = {}
     if span is not None:
-        propagate.inject(carrier, context=trace.set_span_in_context(span))
+        inject(carrier, trace.set_span_in_context(span))
     elif trace.get_current_span().get_span_context().is_valid:
-        propagate.inject(carrier)
+        inject(carrier)
     return carrier
 
 
@@ -69,4 +70,4 @@ def context_of(headers: Mapping[str, str] | None) -> Context | None:
     """The trace context in `headers`, or None when there is none."""
     if headers is None or "traceparent" not in headers:
         return None
-    return propagate.extract(headers)
+    return extract(headers)
