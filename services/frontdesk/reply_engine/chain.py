@@ -16,7 +16,7 @@ from frontdesk.reply_engine.model import Answer, Origin, Snapshot, Switch
 from frontdesk.reply_engine.rules.hours import utc_offset_minutes
 from frontdesk.reply_engine.rules.match import choose_default
 from frontdesk.reply_engine.rules.model import ChatCounters, Incoming, Part, Reply, TextPart
-from frontdesk.reply_engine.rules.order import next_step, scopes_of
+from frontdesk.reply_engine.rules.order import scopes_of, steps_after
 from frontdesk.reply_engine.rules.patterns import Budget
 from frontdesk.reply_engine.rules.template import Values, render
 
@@ -81,7 +81,7 @@ def walk(
         )
     budget = snapshot.matcher.budget()
     incoming = incoming_of(snapshot, view, merged(view.waiting))
-    after: str | None = None
+    asked: str | None = None
     if outcome is not None:
         if outcome.text:
             parts: tuple[Part, ...] = (TextPart(outcome.text),)
@@ -89,9 +89,8 @@ def walk(
         trace.append(f"ai: {outcome.reason}")
         if outcome.needs_person:
             return ChainResult(reason="needs_person", trace=tuple(trace))
-        after = "ai"
-    while (step := next_step(settings.chain, after)) is not None:
-        after = step
+        asked = "ai"
+    for step in steps_after(settings.chain, asked):
         if step == "ai":
             if not settings.ai_enabled:
                 trace.append("ai: off for this account")

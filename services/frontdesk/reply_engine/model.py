@@ -116,6 +116,7 @@ def chat_key(account_id: str, chat_id: str) -> str:
 
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 
 
 def new_id(now_ms: int | None = None) -> str:
@@ -128,6 +129,6 @@ def new_ids(count: int, now_ms: int | None = None) -> list[str]:
     moment = now_ms if now_ms is not None else time.time_ns() // 1_000_000
     first = (moment << 80) | secrets.randbits(79)  # the top bit is room to count on
     return [
-        "".join(_ALPHABET[(value >> shift) & 31] for shift in range(125, -1, -5))
+        "".join([_PAIRS[(value >> shift) & 1023] for shift in range(120, -1, -10)])
         for value in range(first, first + count)
     ]

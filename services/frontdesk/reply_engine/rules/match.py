@@ -15,8 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import pairwise
-from operator import itemgetter
+from operator import add
 
 import regex
 
@@ -39,6 +38,7 @@ ALL_SCOPES = (Scope.ITEM, Scope.ACCOUNT, Scope.GLOBAL)
 
 _KINDS = {Match.EXACT: 0, Match.CONTAINS: 1, Match.REGEX: 2, Match.ANY: 3}
 _NO_COUNTERS = ChatCounters()
+_NO_RULE = "no rule matched"
 
 
 class Outcome(StrEnum):
@@ -112,10 +112,9 @@ class _Entry:
 _Rank = tuple[int, int, int, str, str]
 _Hit = tuple[_Rank, _Entry, str]  # the last is the keyword as written; still unknown for REGEX
 _Found = tuple[_Hit, "_Message"]
-_by_rank = itemgetter(0)
 
 
-def _by_hit_rank(found: _Found) -> _Rank:
+def _by_rank(found: _Found) -> _Rank:
     return found[0][0]
 
 
@@ -142,21 +141,20 @@ class _Table:
                 self.contains.setdefault(compared[:2], []).append((compared, hit))
 
     def hits(self, text: str) -> list[_Hit]:
-        """Everything that hits or, for regex, may hit, in order of rank."""
+        """Everything that hits or, for regex, may hit, in no order."""
         found = list(self.always)
         if text:
             found += self.trial
             found += self.exact.get(text, ())
             if self.contains:
-                for start in _starts(text):
-                    found += [hit for keyword, hit in self.contains.get(start, ()) if keyword in text]
-        found.sort(key=_by_rank)
+                for start in self.contains.keys() & _starts(text):
+                    found += [hit for keyword, hit in self.contains[start] if keyword in text]
         return found
 
 
 def _starts(text: str) -> set[str]:
     """All the one and two characters that a contained keyword may begin with."""
-    return {*text, *map("".join, pairwise(text))}
+    return {*text, *map(add, text, text[1:])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +206,15 @@ class Matcher:
 
         `singly` are the texts that `incoming.text` was merged from; a rule may hit any one of them, too.
         """
+        places = self._places(incoming, scopes)
+        if not places:
+            return Decision(None, "", _NO_RULE)
         texts = dict.fromkeys((incoming.text, *singly))
         messages = [self._message(incoming, counters, text) for text in texts]
         budget = budget or self._patterns.budget()
         timed_out: list[str] = []
         held_back = ""
-        for (_rank, entry, written), message in self._candidates(messages, scopes):
+        for (_rank, entry, written), message in _candidates(messages, places):
             held = _held_back(entry, message)
             if held:
                 held_back = held_back or (
@@ -227,7 +228,7 @@ class Matcher:
                     timed_out.append(entry.rule.id)
             if keyword is not None:
                 return Decision(entry.rule, keyword, _why(entry.rule, keyword), tuple(timed_out))
-        return Decision(None, "", held_back or "no rule matched", tuple(timed_out))
+        return Decision(None, "", held_back or _NO_RULE, tuple(timed_out))
 
     def explain(
         self,
@@ -275,17 +276,9 @@ class Matcher:
         else:
             self._globals.setdefault(rule.organization_id, _Table()).add(entry)
 
-    def _candidates(self, messages: Sequence[_Message], scopes: Collection[Scope]) -> Iterator[_Found]:
-        """What may answer, scope by scope, so that an item's rule spares the work on the others."""
-        incoming = messages[0].incoming
-        # ANY means "whatever the buyer sent"; nothing at all is nothing sent.
-        said = [message for message in messages if message.text or incoming.has_image]
-        for scope in ALL_SCOPES if said else ():
-            if scope in scopes:
-                tables = self._tables(scope, incoming)
-                found = [(hit, message) for t in tables for message in said for hit in t.hits(message.text)]
-                found.sort(key=_by_hit_rank)
-                yield from found
+    def _places(self, incoming: Incoming, scopes: Collection[Scope]) -> list[list[_Table]]:
+        """The rules that are for this message, narrowest scope first."""
+        return [t for s in ALL_SCOPES if s in scopes and (t := self._tables(s, incoming))]
 
     def _tables(self, scope: Scope, incoming: Incoming) -> list[_Table]:
         """The rules of a scope that are for this message's place."""
@@ -351,6 +344,16 @@ class Matcher:
             if (compared == message.text if match is Match.EXACT else compared in message.text)
         ]
         return (min(hits)[2] if hits else None), False
+
+
+def _candidates(messages: Sequence[_Message], places: Iterable[Iterable[_Table]]) -> Iterator[_Found]:
+    """What may answer, scope by scope, so that an item's rule spares the work on the others."""
+    # ANY means "whatever the buyer sent"; nothing at all is nothing sent.
+    said = [message for message in messages if message.text or message.incoming.has_image]
+    for tables in places if said else ():
+        found = [(hit, message) for t in tables for message in said for hit in t.hits(message.text)]
+        found.sort(key=_by_rank)
+        yield from found
 
 
 def choose_default(

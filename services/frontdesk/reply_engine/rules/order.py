@@ -22,7 +22,10 @@ class Step(StrEnum):
 
 DEFAULT_CHAIN = (Step.ACCOUNT, Step.GLOBAL, Step.AI, Step.DEFAULT)
 
-_SCOPES = {Step.ACCOUNT: (Scope.ITEM, Scope.ACCOUNT), Step.GLOBAL: (Scope.GLOBAL,)}
+_SCOPES: dict[str, tuple[Scope, ...]] = {
+    Step.ACCOUNT: (Scope.ITEM, Scope.ACCOUNT),
+    Step.GLOBAL: (Scope.GLOBAL,),
+}
 
 
 def validate_chain(names: Sequence[str], field: str = "chain") -> tuple[Step, ...]:
@@ -40,14 +43,13 @@ def validate_chain(names: Sequence[str], field: str = "chain") -> tuple[Step, ..
     return tuple(chain)
 
 
-def next_step(chain: Sequence[str], after: str | None = None) -> Step | None:
-    """The step that follows `after`, the first one for None, None at the end or when `after` is not in it."""
-    if after is None:
-        return Step(chain[0]) if chain else None
-    position = list(chain).index(after) + 1 if after in chain else len(chain)
-    return Step(chain[position]) if position < len(chain) else None
+def steps_after(chain: Sequence[str], asked: str | None = None) -> Sequence[str]:
+    """The steps that follow `asked`: all for None, none when `asked` is not in the chain."""
+    if asked is None:
+        return chain
+    return chain[chain.index(asked) + 1 :] if asked in chain else ()
 
 
 def scopes_of(step: str) -> tuple[Scope, ...]:
     """The scopes whose rules a step asks, narrowest first; none for AI and default."""
-    return _SCOPES.get(Step(step), ())
+    return _SCOPES.get(step, ())

@@ -8,7 +8,6 @@ never looked at again, so nothing a buyer writes can add a message, a placeholde
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass, fields
 
 from frontdesk.kit.errors import InvalidArgument
@@ -19,8 +18,10 @@ VALUE_LENGTH = 200
 RENDERED_LENGTH = 4_000
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{[ ]*([^\W\d]\w*)[ ]*\}")
-# Direction marks would reorder the seller's own words on the buyer's screen.
-_DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_BLANK = re.compile("[\t\n\r\v\f\x85\u2028\u2029]")
+# Control characters, halves of surrogate pairs, and direction marks, which would reorder the seller's own
+# words on the buyer's screen.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,5 @@ def render(reply: Reply, values: Values) -> tuple[Part, ...]:
 def clean_value(value: str) -> str:
     """A value safe to insert: one line, no control or direction characters, at most VALUE_LENGTH long."""
     # Far more than can survive, so that a huge message costs nothing.
-    head = value[: VALUE_LENGTH * 4]
-    kept = (" " if char in "\t\n\r\v\f\x85\u2028\u2029" else char for char in head if char not in _DIRECTION)
-    text = "".join(char for char in kept if unicodedata.category(char) not in ("Cc", "Cs"))
+    text = _UNSEEN.sub("", _BLANK.sub(" ", value[: VALUE_LENGTH * 4]))
     return text[:VALUE_LENGTH].strip()

@@ -15,27 +15,22 @@ from frontdesk.reply_engine.rules.hours import (
     within,
 )
 from frontdesk.reply_engine.rules.model import Scope
-from frontdesk.reply_engine.rules.order import DEFAULT_CHAIN, Step, next_step, scopes_of, validate_chain
+from frontdesk.reply_engine.rules.order import DEFAULT_CHAIN, Step, scopes_of, steps_after, validate_chain
 
 
 def test_default_chain() -> None:
     """Account rules come first, then global ones, the AI, the default reply, and then nothing (X-10)."""
-    walked: list[str] = []
-    step = next_step(DEFAULT_CHAIN)
-    while step:
-        walked.append(step)
-        step = next_step(DEFAULT_CHAIN, step)
-    assert walked == ["account", "global", "ai", "default"]
+    assert list(steps_after(DEFAULT_CHAIN)) == ["account", "global", "ai", "default"]
 
 
 def test_own_chain() -> None:
     """An account may put the AI first and leave steps out."""
     chain = validate_chain(["ai", "account"])
-    assert next_step(chain) is Step.AI
-    assert next_step(chain, "ai") is Step.ACCOUNT
-    assert next_step(chain, "account") is None
-    assert next_step(chain, "default") is None
-    assert next_step(()) is None
+    assert list(steps_after(chain)) == [Step.AI, Step.ACCOUNT]
+    assert list(steps_after(chain, "ai")) == [Step.ACCOUNT]
+    assert not steps_after(chain, "account")
+    assert not steps_after(chain, "default")
+    assert not steps_after(())
 
 
 @pytest.mark.parametrize(
