@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import event, make_url, text
+from sqlalchemy import BindParameter, bindparam, event, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -180,6 +180,13 @@ class Database:
         await self._writer.dispose()
         if self.sqlite:
             await self._reader.dispose()
+
+
+def any_of(name: str) -> BindParameter[Any]:
+    """For `column.in_(any_of("keys"))` in a statement that is made once and kept, as to make one costs more
+    than to run it: the values, a list, come with each execution.
+    """
+    return bindparam(name, expanding=True)
 
 
 def _dumps(value: object) -> str:

@@ -15,11 +15,29 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from frontdesk.kit.database import any_of
 from frontdesk.reply_engine.model import SETTLED, Origin, SendState, Snapshot, Switch
 from frontdesk.reply_engine.snapshot import SnapshotCache
 from frontdesk.reply_engine.tables import chats, outgoing
 
 CALLS_A_PERSON = frozenset({"paused", "stopped", "observed", "too_old"})
+_JUDGED = (
+    select(
+        outgoing.c.outgoing_id,
+        outgoing.c.organization_id,
+        outgoing.c.account_id,
+        outgoing.c.chat_key,
+        outgoing.c.origin,
+        outgoing.c.state,
+        outgoing.c.reason,
+        outgoing.c.decided_at_ms,
+        outgoing.c.answers_until_ms,
+        chats.c.paused_until_ms,
+        chats.c.last_seller_at_ms,
+    )
+    .select_from(outgoing.outerjoin(chats, chats.c.chat_key == outgoing.c.chat_key))
+    .where(outgoing.c.outgoing_id.in_(any_of("ids")))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +57,7 @@ async def judge(
     now_ms: int,
 ) -> list[Claim]:
     """Verdicts in the order of `outgoing_ids`, reading only."""
-    rows = await connection.execute(
-        select(
-            outgoing.c.outgoing_id,
-            outgoing.c.organization_id,
-            outgoing.c.account_id,
-            outgoing.c.chat_key,
-            outgoing.c.origin,
-            outgoing.c.state,
-            outgoing.c.reason,
-            outgoing.c.decided_at_ms,
-            outgoing.c.answers_until_ms,
-            chats.c.paused_until_ms,
-            chats.c.last_seller_at_ms,
-        )
-        .select_from(outgoing.outerjoin(chats, chats.c.chat_key == outgoing.c.chat_key))
-        .where(outgoing.c.outgoing_id.in_(list(outgoing_ids)))
-    )
+    rows = await connection.execute(_JUDGED, {"ids": list(outgoing_ids)})
     found = {row.outgoing_id: row for row in rows}
     configuration = await snapshots.get(connection, {row.organization_id for row in found.values()})
     claims = []

@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from frontdesk.kit.database import any_of
 from frontdesk.reply_engine.chain import ChainResult, ChatView, walk
 from frontdesk.reply_engine.facts import FactSource, Place
 from frontdesk.reply_engine.model import Answer, MessageState, Snapshot, Switch, new_id
@@ -29,6 +30,12 @@ from frontdesk.reply_engine.traces import decision_trace
 
 MINUTE_MS = 60_000
 
+_WAITING = (
+    select(messages)
+    .where(messages.c.chat_key.in_(any_of("keys")), messages.c.state == MessageState.WAITING)
+    .order_by(messages.c.created_at_ms, messages.c.message_id)
+)
+_USES = select(rule_uses).where(rule_uses.c.chat_key.in_(any_of("keys")))
 _MARK = (
     update(messages)
     .where(messages.c.chat_key == bindparam("key_"), messages.c.state == MessageState.WAITING)
@@ -240,11 +247,7 @@ def _ready(row: ChatRow, now_ms: int, decided: Decided) -> bool:
 async def _waiting_messages(
     connection: AsyncConnection, ready: Mapping[str, ChatRow]
 ) -> dict[str, list[Any]]:
-    rows = await connection.execute(
-        select(messages)
-        .where(messages.c.chat_key.in_(list(ready)), messages.c.state == MessageState.WAITING)
-        .order_by(messages.c.created_at_ms, messages.c.message_id)
-    )
+    rows = await connection.execute(_WAITING, {"keys": list(ready)})
     result: dict[str, list[Any]] = {}
     for row in rows:
         result.setdefault(row.chat_key, []).append(row)
@@ -257,7 +260,7 @@ async def _uses(
     """How often limited rules were used in these chats: chat → rule → (uses, last used)."""
     if not any(_limited(snapshot) for snapshot in configuration.values()):
         return {}
-    rows = await connection.execute(select(rule_uses).where(rule_uses.c.chat_key.in_(list(ready))))
+    rows = await connection.execute(_USES, {"keys": list(ready)})
     result: dict[str, dict[str, tuple[int, int]]] = {}
     for row in rows:
         result.setdefault(row.chat_key, {})[row.rule_id] = (row.uses, row.last_used_ms)

@@ -27,6 +27,7 @@ from frontdesk.api.events.v1.inbound_pb2 import (
     AUTHOR_SYSTEM,
     Inbound,
 )
+from frontdesk.kit.database import any_of
 from frontdesk.kit.errors import Poison
 from frontdesk.reply_engine.model import MessageState, Snapshot, Switch, chat_key
 from frontdesk.reply_engine.orders.intake import store_orders
@@ -44,6 +45,10 @@ AUTHORS = {
     AUTHOR_SYSTEM: "system",
 }
 MINUTE_MS = 60_000
+
+_KNOWN = select(messages.c.account_id, messages.c.message_id).where(
+    messages.c.account_id.in_(any_of("accounts")), messages.c.message_id.in_(any_of("ids"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +197,7 @@ async def _known(connection: AsyncConnection, batch: Iterable[Inbound]) -> set[t
     for inbound in batch:
         by_account.setdefault(inbound.account_id, []).append(inbound.message.message_id)
     ids = [message_id for group in by_account.values() for message_id in group]
-    rows = await connection.execute(
-        select(messages.c.account_id, messages.c.message_id).where(
-            messages.c.account_id.in_(sorted(by_account)), messages.c.message_id.in_(ids)
-        )
-    )
+    rows = await connection.execute(_KNOWN, {"accounts": sorted(by_account), "ids": ids})
     return {(row.account_id, row.message_id) for row in rows}
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from frontdesk.api.events.v1 import event_pb2
 from frontdesk.api.events.v1.event_pb2 import Event, ReplyChanged
+from frontdesk.kit.database import any_of
 from frontdesk.kit.errors import Poison
 from frontdesk.reply_engine.model import SETTLED, MessageState, Origin, SendState
 from frontdesk.reply_engine.statements import insert_ignoring
@@ -40,17 +41,22 @@ _REPORT = (
         updated_at_ms=bindparam("new_updated"),
     )
 )
-_NEEDED = (
-    outgoing.c.outgoing_id,
-    outgoing.c.decision_id,
-    outgoing.c.organization_id,
-    outgoing.c.account_id,
-    outgoing.c.chat_id,
-    outgoing.c.chat_key,
-    outgoing.c.origin,
-    outgoing.c.text,
-    outgoing.c.image,
-    outgoing.c.state,
+_REPORTED = (
+    select(
+        outgoing.c.outgoing_id,
+        outgoing.c.decision_id,
+        outgoing.c.organization_id,
+        outgoing.c.account_id,
+        outgoing.c.chat_id,
+        outgoing.c.chat_key,
+        outgoing.c.origin,
+        outgoing.c.text,
+        outgoing.c.image,
+        outgoing.c.state,
+    )
+    .where(outgoing.c.outgoing_id.in_(any_of("ids")))
+    .order_by(outgoing.c.outgoing_id)
+    .with_for_update()
 )
 UNDELIVERED = frozenset({SendState.REJECTED, SendState.FAILED})
 
@@ -82,12 +88,7 @@ async def store_reports(connection: AsyncConnection, events: Sequence[Event], no
         before = latest.get(event.reply.outgoing_id)
         if before is None or STATES.get(before.state) not in SETTLED:
             latest[event.reply.outgoing_id] = event.reply
-    rows = await connection.execute(
-        select(*_NEEDED)
-        .where(outgoing.c.outgoing_id.in_(sorted(latest)))
-        .order_by(outgoing.c.outgoing_id)
-        .with_for_update()
-    )
+    rows = await connection.execute(_REPORTED, {"ids": sorted(latest)})
     changes: list[dict[str, Any]] = []
     history: list[dict[str, Any]] = []
     for row in rows:
@@ -111,10 +112,7 @@ async def store_reports(connection: AsyncConnection, events: Sequence[Event], no
         if row.origin == Origin.DELIVERY and state in SETTLED:
             receipts.delivery_decisions.add(row.decision_id)
     if changes:
-        await connection.execute(
-            _REPORT,
-            changes,
-        )
+        await connection.execute(_REPORT, changes)
     if history:
         await connection.execute(insert_ignoring(connection, messages), history)
     for row, _reason in receipts.undelivered:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from frontdesk.kit.database import any_of
 from frontdesk.reply_engine.model import AccountSettings, Snapshot, Switch
 from frontdesk.reply_engine.rules.match import Matcher
 from frontdesk.reply_engine.rules.model import Rule
@@ -24,6 +25,7 @@ from frontdesk.reply_engine.tables import account_settings, default_replies, org
 log = logging.getLogger(__name__)
 
 MAX_TOLD = 10_000
+_ORGANIZATIONS = select(organizations).where(organizations.c.organization_id.in_(any_of("ids")))
 
 
 class SnapshotCache:
@@ -38,9 +40,7 @@ class SnapshotCache:
     async def get(self, connection: AsyncConnection, organization_ids: Iterable[str]) -> dict[str, Snapshot]:
         """The current snapshot of each organization, read in the caller's transaction."""
         wanted = sorted(set(organization_ids))
-        rows = await connection.execute(
-            select(organizations).where(organizations.c.organization_id.in_(wanted))
-        )
+        rows = await connection.execute(_ORGANIZATIONS, {"ids": wanted})
         known = {row.organization_id: row for row in rows}
         result: dict[str, Snapshot] = {}
         for organization_id in wanted:

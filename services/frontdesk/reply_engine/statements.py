@@ -15,9 +15,13 @@ from sqlalchemy import Insert, Row, Table, Update, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from frontdesk.kit.database import any_of
 from frontdesk.reply_engine.tables import chats
 
 ChatRow = Row[tuple[Any, ...]]
+_LOCK_CHATS = (
+    select(chats).where(chats.c.chat_key.in_(any_of("keys"))).order_by(chats.c.chat_key).with_for_update()
+)
 
 
 def insert_ignoring(connection: AsyncConnection, table: Table) -> Insert:
@@ -56,9 +60,7 @@ def _upsert(
 
 async def lock_chats(connection: AsyncConnection, keys: Collection[str]) -> dict[str, ChatRow]:
     """Lock the chats that exist among `keys` until the transaction ends."""
-    rows = await connection.execute(
-        select(chats).where(chats.c.chat_key.in_(sorted(keys))).order_by(chats.c.chat_key).with_for_update()
-    )
+    rows = await connection.execute(_LOCK_CHATS, {"keys": sorted(keys)})
     return {row.chat_key: row for row in rows}
 
 

@@ -19,7 +19,7 @@ from frontdesk.connection_gateway.model import TERMINAL, Send, SendState
 from frontdesk.connection_gateway.tables import sends
 from frontdesk.kit.batch import Batcher
 from frontdesk.kit.clock import Clock
-from frontdesk.kit.database import Database
+from frontdesk.kit.database import Database, any_of
 from frontdesk.kit.errors import AlreadyExists, FrontdeskError
 
 # The platform's machines do not agree to the millisecond on what time it is.
@@ -28,7 +28,10 @@ _OPEN = (SendState.SENDING, SendState.UNCONFIRMED)
 # A send that was given up may still show up for so long; the same words later are the seller's own.
 GIVEN_UP_MS = 600_000
 _CHANGED = ("state", "platform_message_id", "platform_created_at_ms", "attempts", "reason", "updated_at_ms")
-# Made once: to build a statement costs more than to run it for a row.
+_KNOWN = select(sends.c.outgoing_id).where(sends.c.outgoing_id.in_(any_of("ids")))
+_NAMED = select(sends.c.account_id, sends.c.platform_message_id, sends.c.outgoing_id).where(
+    sends.c.account_id.in_(any_of("accounts")), sends.c.platform_message_id.in_(any_of("messages"))
+)
 _SETTLE = (
     update(sends)
     .where(sends.c.outgoing_id == bindparam("id_"))
@@ -134,8 +137,7 @@ class Ledger:
 
 
 async def _insert(connection: AsyncConnection, rows: dict[int, Send]) -> dict[int, FrontdeskError]:
-    ids = [row.outgoing_id for row in rows.values()]
-    found = await connection.execute(select(sends.c.outgoing_id).where(sends.c.outgoing_id.in_(ids)))
+    found = await connection.execute(_KNOWN, {"ids": [row.outgoing_id for row in rows.values()]})
     known = {row.outgoing_id for row in found}
     new = {row.outgoing_id: _values(row) for row in rows.values() if row.outgoing_id not in known}
     if new:
@@ -153,10 +155,11 @@ async def _settle(connection: AsyncConnection, rows: dict[int, Send], results: l
     taken: dict[tuple[str, str], str] = {}
     if wanted:
         found = await connection.execute(
-            select(sends.c.account_id, sends.c.platform_message_id, sends.c.outgoing_id).where(
-                sends.c.account_id.in_(sorted({account for account, _ in wanted})),
-                sends.c.platform_message_id.in_(sorted(str(message) for _, message in wanted)),
-            )
+            _NAMED,
+            {
+                "accounts": sorted({account for account, _ in wanted}),
+                "messages": sorted(str(message) for _, message in wanted),
+            },
         )
         taken = {(row.account_id, row.platform_message_id): row.outgoing_id for row in found}
     changes = []
