@@ -21,6 +21,8 @@ MAX_BYTES = 256 * 1024
 MAX_DEPTH = 24
 
 _NUMBERS: dict[object, str] = {number: str(number) for number in range(128)}
+# Bytes that begin no map or array of MessagePack; the others may, or stand inside of a text.
+_NO_CONTAINERS = bytes({*range(256)} - {*range(0x80, 0xA0), *range(0xDC, 0xE0)})
 _PLAIN = frozenset({str, int, float, bool, type(None), dict, list})
 _URL_SAFE = str.maketrans("-_", "+/")
 _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]+")
@@ -61,7 +63,7 @@ def decode(data: object) -> dict[str, Any]:
     if raw[:1] == b"{" or raw.lstrip()[:1] == b"{":
         # 0x7b is also a MessagePack integer, but no payload is a bare number.
         return _mapping(loads(raw), raw.count(b"{") + raw.count(b"["))
-    return _mapping(_unpack(raw))
+    return _mapping(_unpack(raw), len(raw.translate(None, _NO_CONTAINERS)))
 
 
 def unbase64(text: str) -> bytes:
@@ -127,7 +129,7 @@ def _leaf(value: object) -> str | None:
 
 
 def _mapping(value: object, most: int = MAX_BYTES) -> dict[str, Any]:
-    """A payload of bounded depth, which holds `most` containers; raises WireError for anything else."""
+    """A payload of bounded depth with at most `most` containers; raises WireError for anything else."""
     if not isinstance(value, dict):
         raise WireError("payload is no map")
     if most > MAX_DEPTH:
