@@ -94,6 +94,8 @@ class Session:
         self._asked_state = False
         self._batch: list[tuple[str, int]] = []
         self._batch_due = False
+        self._answering = False
+        self._behind: list[str] = []
         self._unacknowledged: dict[str, tuple[str, float]] = {}
         self.seller: Seller | None = None
 
@@ -147,18 +149,28 @@ class Session:
                 await self._reply(mid, None, extra={"sid": self._sid})
                 return
             self._check_may_ask()
-            handle = _METHODS.get(lwp)
-            if handle is None:
-                raise Refused(404, {"reason": f"no method {lwp}"})
-            answer = handle(self, body)
+            answer = self._handle(lwp, body)
         except Refused as refused:
             await self._reply(mid, refused.body, refused.code)
-            return
         except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
             await self._reply(mid, {"reason": f"bad request: {type(error).__name__}"}, 400)
-            return
-        if answer is not None:
-            await self._reply(mid, answer)
+        else:
+            if answer is not None:
+                await self._reply(mid, answer)
+        behind, self._behind = self._behind, []
+        for text in behind:
+            self._write_now(text)
+
+    def _handle(self, lwp: str, body: Any) -> dict[str, Any] | None:
+        """Do what is asked; a push that it leads to goes behind the answer."""
+        handle = _METHODS.get(lwp)
+        if handle is None:
+            raise Refused(404, {"reason": f"no method {lwp}"})
+        self._answering = True
+        try:
+            return handle(self, body)
+        finally:
+            self._answering = False
 
     def _check_may_ask(self) -> None:
         if self.seller is None:
@@ -182,7 +194,7 @@ class Session:
 
     async def _write(self, text: str) -> None:
         await self._until_whole()
-        await self._connection.send(text)
+        self._write_now(text)
 
     async def _until_whole(self) -> None:
         """Stand still for as long as the socket is half-open."""
@@ -308,11 +320,12 @@ class Session:
         self._hub.pushes += 1
         if faults.repush_ms:
             self._unacknowledged[mid] = (frame, self._hub.clock.monotonic() + faults.repush_ms / 1000)
-        loop = asyncio.get_running_loop()
         if faults.reorder_pushes and self._hub.random.random() < faults.reorder_pushes:
-            loop.call_later(REORDER_S, self._write_now, frame)
+            asyncio.get_running_loop().call_later(REORDER_S, self._write_now, frame)
+        elif self._answering:
+            self._behind.append(frame)
         else:
-            loop.call_soon(self._write_now, frame)  # behind the answer to a send that caused it
+            self._write_now(frame)
 
     def repush(self, now: float) -> None:
         """Say again what nobody acknowledged in time; `now` is monotonic seconds."""
