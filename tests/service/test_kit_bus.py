@@ -9,6 +9,7 @@ import pytest
 
 from frontdesk.api.events.v1.dead_pb2 import DeadLetter
 from frontdesk.kit import subjects
+from frontdesk.kit.batch import BUSY
 from frontdesk.kit.bus import Bus, BusSettings, Consumer, ConsumerSpec, Delivery, Release, Timers
 from frontdesk.kit.clock import SystemClock
 from frontdesk.kit.errors import InvalidArgument, Poison, Unavailable
@@ -99,6 +100,31 @@ async def test_an_idle_consumer_gets_a_message_at_once(bus: Bus) -> None:
         await fill(bus, 1, start=1)
         await until(lambda: len(arrived) == 2)
     assert arrived[1] - before < 0.25
+
+
+async def test_behind_a_busy_batch_messages_gather(bus: Bus) -> None:
+    """What trickles in behind a busy batch is handled together, and what comes after that at once."""
+    batches: list[int] = []
+    first = 3 * BUSY
+
+    async def handle(batch: Sequence[Delivery]) -> None:
+        await asyncio.sleep(
+            0.1 if not batches else 0
+        )  # all that was stored is here when the first one is done
+        batches.append(len(batch))
+
+    await fill(bus, first)
+    async with Running(Consumer(bus, SPEC, handle, gather_s=0.5)):
+        await until(lambda: sum(batches) == first)
+        assert batches[-1] >= BUSY
+        del batches[:-1]
+        for number in range(3):
+            await fill(bus, 1, start=first + number)
+        await until(lambda: len(batches) > 1)
+        assert batches[1:] == [3]
+        async with asyncio.timeout(0.4):
+            await fill(bus, 1, start=first + 3)
+            await until(lambda: len(batches) == 3)
 
 
 async def test_a_dependency_that_is_gone_keeps_the_messages(bus: Bus) -> None:

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from frontdesk.kit.batch import Batcher
+from frontdesk.kit.batch import BUSY, Batcher
 from frontdesk.kit.clock import ManualClock
 from frontdesk.kit.errors import FrontdeskError, Unavailable
 
@@ -71,26 +71,53 @@ async def test_at_most_concurrency_batches_run_at_once() -> None:
     assert gate.most_running == 2
 
 
-async def test_max_wait_holds_an_item_back_for_company() -> None:
-    """With max_wait_s a batch starts when the time is over, not before."""
+async def test_behind_a_busy_batch_the_next_waits_for_company() -> None:
+    """A caller that comes right behind a busy batch waits for others, for `gather_s` and no longer."""
     gate, clock = Gate(), ManualClock()
     gate.open.set()
-    batcher = Batcher(gate, max_wait_s=0.05, clock=clock)
-    callers = [asyncio.create_task(batcher.submit(n)) for n in (1, 2)]
+    batcher = Batcher(gate, gather_s=0.05, clock=clock)
+    first = [asyncio.create_task(batcher.submit(n)) for n in range(BUSY)]
+    await asyncio.gather(*first)
+    callers = [asyncio.create_task(batcher.submit(8))]
     await clock.advance(0.049)
-    assert gate.batches == []
+    callers.append(asyncio.create_task(batcher.submit(9)))
+    await settle()
+    assert gate.batches == [list(range(BUSY))]
     await clock.advance(0.001)
-    assert await asyncio.gather(*callers) == [-1, -2]
-    assert gate.batches == [[1, 2]]
+    assert await asyncio.gather(*callers) == [-8, -9]
+    assert gate.batches[1:] == [[8, 9]]
 
 
-async def test_max_wait_ends_when_the_batch_is_full() -> None:
+async def test_behind_a_small_batch_nobody_waits() -> None:
+    """In a calm hour no caller waits for company, also right behind another one."""
+    gate = Gate()
+    gate.open.set()
+    batcher = Batcher(gate, gather_s=60, clock=ManualClock())
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(batcher.submit(n) for n in range(BUSY - 1)))
+        assert await batcher.submit(99) == -99
+
+
+async def test_gathering_ends_when_the_batch_is_full() -> None:
     """A full batch starts although the clock stands still."""
     gate = Gate()
     gate.open.set()
-    batcher = Batcher(gate, max_size=2, max_wait_s=60, clock=ManualClock())
+    batcher = Batcher(gate, max_size=BUSY, gather_s=60, clock=ManualClock())
     async with asyncio.timeout(5):
-        assert [*await asyncio.gather(batcher.submit(1), batcher.submit(2))] == [-1, -2]
+        assert len(await asyncio.gather(*(batcher.submit(n) for n in range(3 * BUSY)))) == 3 * BUSY
+
+
+async def test_closing_ends_the_gathering() -> None:
+    """Whoever waits for company when the batcher closes is handled at once."""
+    gate = Gate()
+    gate.open.set()
+    batcher = Batcher(gate, gather_s=60, clock=ManualClock())
+    await asyncio.gather(*(batcher.submit(n) for n in range(BUSY)))
+    late = asyncio.create_task(batcher.submit(99))
+    await settle()
+    async with asyncio.timeout(5):
+        await batcher.close()
+        assert await late == -99
 
 
 async def test_waiting_items_are_bounded() -> None:

@@ -28,6 +28,7 @@ from nats.errors import Error as NatsError
 
 from frontdesk.api.events.v1.dead_pb2 import DeadLetter
 from frontdesk.kit import subjects, tasks
+from frontdesk.kit.batch import BUSY, GATHER_S
 from frontdesk.kit.bus.connection import Bus
 from frontdesk.kit.bus.crashes import CrashLog
 from frontdesk.kit.bus.pull import ConsumerGone, PullFeed
@@ -69,7 +70,7 @@ Handler = Callable[[Sequence[Delivery]], Awaitable[None]]
 
 class Consumer:
     """Runs `handler` over a durable consumer, `parallel` calls at a time, up to `max_batch` messages a
-    call."""
+    call. As with a `Batcher`, a batch behind a busy one waits `gather_s` for more, unless it is full."""
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class Consumer:
         max_crashes: int = 5,
         retry_cap: float = 5.0,
         remake: bool = False,
+        gather_s: float = GATHER_S,
         clock: Clock | None = None,
     ) -> None:
         self._bus = bus
@@ -92,11 +94,13 @@ class Consumer:
         self._max_crashes = max_crashes
         self._retry_cap = retry_cap
         self._remake = remake
+        self._gather_s = gather_s
         self._clock = clock or SystemClock()
         self._crashes = CrashLog(bus)
         self._waiting: deque[Delivery] = deque()
         self._working: set[Delivery] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._busy = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
@@ -175,6 +179,11 @@ class Consumer:
     def _dispatch(self) -> None:
         while self._waiting and len(self._tasks) < self._parallel and not self._stopping:
             count = min(self._max_batch, len(self._waiting))
+            if self._busy and count < self._max_batch:
+                self._busy = False
+                self._spawn(self._clock.sleep(self._gather_s))  # its end dispatches
+                return
+            self._busy = count >= BUSY
             batch = [self._waiting.popleft() for _ in range(count)]
             self._working.update(batch)
             self._idle.clear()
