@@ -113,10 +113,6 @@ class AccountBook:
         account = await self.find(account_id, "manager")
         await self._to_its_end(self._remove(account.account_id))
 
-    async def _remove(self, account_id: str) -> None:
-        await self._store.remove(account_id)
-        await self._supervisor.forget(account_id)
-
     async def start(self, account_id: str, *, wait: bool) -> pb.Account:
         """Enable an account and bring it online; a FAILED one needs RestartAccount."""
         session = await self._session(account_id, "manager")
@@ -128,14 +124,6 @@ class AccountBook:
         session = await self._session(account_id, "manager")
         await self._to_its_end(self._enable(session, False))
         return proto(session.account)
-
-    async def _restart(self, session: Session) -> None:
-        await self._store.change(session.account.account_id, enabled=True)
-        await self._supervisor.restart(session, "restarted by a person")
-
-    async def _enable(self, session: Session, enabled: bool) -> None:
-        await self._store.change(session.account.account_id, enabled=enabled)
-        await self._supervisor.apply(session)
 
     async def restart(self, account_id: str, *, wait: bool) -> pb.Account:
         """Close and open the session; the only way out of FAILED (CG-09, CG-61)."""
@@ -150,6 +138,18 @@ class AccountBook:
         check_owner(account.organization_id if account else None, need=need, what="account")
         assert account is not None
         return account
+
+    async def _remove(self, account_id: str) -> None:
+        await self._store.remove(account_id)
+        await self._supervisor.forget(account_id)
+
+    async def _restart(self, session: Session) -> None:
+        await self._store.change(session.account.account_id, enabled=True)
+        await self._supervisor.restart(session, "restarted by a person")
+
+    async def _enable(self, session: Session, enabled: bool) -> None:
+        await self._store.change(session.account.account_id, enabled=enabled)
+        await self._supervisor.apply(session)
 
     async def _session(self, account_id: str, need: str) -> Session:
         await self.find(account_id, need)

@@ -185,9 +185,7 @@ class Speaker:
         """The row of the outgoing id, made or found."""
         if outbound.part > 1:
             before = await self._ledger.part(outbound.decision_id, outbound.part - 1)
-            if before is None and not self._orphaned(outbound):
-                raise Later(PART_AGAIN_S)
-            if before is not None and not before.terminal:
+            if not (before.terminal if before else self._orphaned(outbound)):
                 raise Later(PART_AGAIN_S)
             if before is None or before.state is not SendState.CONFIRMED:
                 row = self._row(outbound, SendState.DROPPED, "the part before it was not delivered")

@@ -239,7 +239,9 @@ class Supervisor:
     async def _heal(self) -> None:
         """Bring sessions to what they should be: whatever went wrong on the way, an enabled account works."""
         for session in list(self.sessions()):
-            if not session.as_wanted and not session.changing.locked():
+            if session.as_wanted or session.changing.locked():
+                continue
+            if session.account.account_id not in self._without_place or self._running() < self._max_accounts:
                 await self.apply(session)
 
     async def forget(self, account_id: str) -> None:
@@ -288,8 +290,7 @@ class Supervisor:
         """Bring an account online, if this replica has a place for it."""
         if session.running:
             return
-        running = sum(1 for one in self.sessions() if one.running)
-        account = session.account
+        running, account = self._running(), session.account
         if running < self._max_accounts:
             self._without_place.discard(account.account_id)
             session.start()
@@ -298,6 +299,9 @@ class Supervisor:
             text = f"this replica holds {running} accounts, its limit: {account.name} stays offline"
             log.error(text)
             self._shared.journal.alert(account, "too_many_accounts", text)
+
+    def _running(self) -> int:
+        return sum(1 for session in self.sessions() if session.running)
 
     async def stop(self) -> None:
         """Close whatever is left."""
