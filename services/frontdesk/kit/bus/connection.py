@@ -262,6 +262,10 @@ class Bus:
             raise failed
         return sequence
 
+    def tell(self, subject: str, payload: bytes) -> None:
+        """Hand a message to the connection; nobody says whether it arrived. Raises Unavailable."""
+        self._wire.send(subject, payload)
+
     async def listen(self, subject: str, receiver: Callable[[Msg], None]) -> Subscription:
         """Subscribe; `receiver` runs at once for each message and must not block."""
         return await self._wire.listen(subject, receiver)

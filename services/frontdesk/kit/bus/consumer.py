@@ -24,7 +24,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 
 from frontdesk.api.events.v1.dead_pb2 import DeadLetter
 from frontdesk.kit import subjects, tasks
@@ -157,7 +156,7 @@ class Consumer:
         self._feed.pause()
         waiting, self._waiting = list(self._waiting), deque()
         for delivery in waiting:
-            await self._answer(delivery, b"-NAK")
+            self._answer(delivery, b"-NAK")
         try:
             async with asyncio.timeout(timeout):
                 await self._idle.wait()
@@ -166,12 +165,12 @@ class Consumer:
                 "%s: %d messages still in work at the end of the drain", self.spec.name, len(self._working)
             )
         for delivery in list(self._working):
-            await self._answer(delivery, b"-NAK")
+            self._answer(delivery, b"-NAK")
 
     def _arrived(self, msg: Msg) -> None:
         delivery = _delivery(msg)
         if self._stopping:
-            self._spawn(self._answer(delivery, b"-NAK"))
+            self._answer(delivery, b"-NAK")
             return
         self._waiting.append(delivery)
         self._dispatch()
@@ -221,10 +220,10 @@ class Consumer:
             try:
                 await self._handler(batch)
             except Release:
-                await self._answer_all(batch, b"-NAK")
+                self._answer_all(batch, b"-NAK")
                 return True
             except Later as later:
-                await self._answer_all(batch, _nak(later.seconds))
+                self._answer_all(batch, _nak(later.seconds))
                 return True
             except FrontdeskError as error:
                 if not error.retryable:
@@ -236,17 +235,17 @@ class Consumer:
                 await self._clock.sleep(delay)
                 delay = min(delay * 2, self._retry_cap)
                 if self._stopping:
-                    await self._answer_all(batch, b"-NAK")
+                    self._answer_all(batch, b"-NAK")
                     return True
             except Exception:
                 # The boundary of a handler: whatever it raises must cost this message only.
                 log.exception("%s: the handler failed on %d messages", self.spec.name, len(batch))
                 if len(batch) > 1:
                     return False
-                await self._answer(batch[0], _nak(min(0.2 * 2 ** batch[0].deliveries, self._retry_cap)))
+                self._answer(batch[0], _nak(min(0.2 * 2 ** batch[0].deliveries, self._retry_cap)))
                 return True
             else:
-                await self._answer_all(batch, b"+ACK")
+                self._answer_all(batch, b"+ACK")
                 return True
 
     async def _handle_alone(self, delivery: Delivery) -> None:
@@ -260,9 +259,9 @@ class Consumer:
         try:
             await self._handler([delivery])
         except Release:
-            await self._answer(delivery, b"-NAK")
+            self._answer(delivery, b"-NAK")
         except Later as later:
-            await self._answer(delivery, _nak(later.seconds))
+            self._answer(delivery, _nak(later.seconds))
         except FrontdeskError as error:
             if error.retryable:
                 await self._crashes.end(self.spec, delivery.sequence)
@@ -272,10 +271,10 @@ class Consumer:
         except Exception:
             # The boundary of a handler; the crash stays counted.
             log.exception("%s: the handler failed, delivery %d", self.spec.name, before)
-            await self._answer(delivery, _nak(min(0.2 * 2**crashes, self._retry_cap)))
+            self._answer(delivery, _nak(min(0.2 * 2**crashes, self._retry_cap)))
             return
         else:
-            await self._answer(delivery, b"+ACK")
+            self._answer(delivery, b"+ACK")
         await self._crashes.end(self.spec, delivery.sequence)
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:
@@ -304,24 +303,24 @@ class Consumer:
                 await self._clock.sleep(delay)
                 delay = min(delay * 2, self._retry_cap)
         log.error("%s: a message went to DEAD: %s", self.spec.name, reason)
-        await self._answer(delivery, b"+ACK")
+        self._answer(delivery, b"+ACK")
 
-    async def _answer_all(self, batch: Sequence[Delivery], answer: bytes) -> None:
+    def _answer_all(self, batch: Sequence[Delivery], answer: bytes) -> None:
         for delivery in batch:
-            await self._answer(delivery, answer)
+            self._answer(delivery, answer)
 
-    async def _answer(self, delivery: Delivery, answer: bytes) -> None:
+    def _answer(self, delivery: Delivery, answer: bytes) -> None:
         # An answer that is lost costs a repeat, which every handler bears.
         try:
-            await self._bus.nc.publish(delivery.reply, answer)
-        except (NatsError, OSError) as error:
+            self._bus.tell(delivery.reply, answer)
+        except Unavailable as error:
             log.info("%s: an acknowledgement was not written: %s", self.spec.name, error)
 
     async def _keep_in_progress(self) -> None:
         while True:
             await self._clock.sleep(self.spec.ack_wait / 3)
             for delivery in [*self._working, *self._waiting]:
-                await self._answer(delivery, b"+WPI")
+                self._answer(delivery, b"+WPI")
 
 
 def _nak(delay: float) -> bytes:

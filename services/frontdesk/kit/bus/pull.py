@@ -74,8 +74,9 @@ class PullFeed:
         return self._bus.connected and (self._pending == 0 or silent < 3 * self._heartbeat)
 
     def wake(self) -> None:
-        """Tell the feed that the owner's capacity changed."""
-        self._changed.set()
+        """Tell the feed that the owner's capacity changed; no matter while enough is asked for."""
+        if self._pending <= self._batch // 2:
+            self._changed.set()
 
     def pause(self) -> None:
         """Ask for nothing more; what was asked for may still arrive."""
