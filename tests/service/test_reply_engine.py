@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import grpc.aio
@@ -14,8 +15,12 @@ from frontdesk.api.events.v1.event_pb2 import SendState
 from frontdesk.api.replies.v1 import reply_service_pb2 as replies_pb
 from frontdesk.api.replies.v1 import rule_pb2
 from frontdesk.api.replies.v1 import rule_service_pb2 as rules_pb
+from frontdesk.kit import subjects
+from frontdesk.kit.bus.timers import SCHEDULE
 from frontdesk.kit.nats_server import NatsServer
 from frontdesk.kit.principal import Principal, current_principal
+from frontdesk.reply_engine.sweep import SWEEP_ID
+from frontdesk.reply_engine.topology import SWEEP_TIMER
 from support.engine import ACCOUNT, Calls, EngineBench, now_ms
 from support.waiting import until, until_async
 
@@ -233,6 +238,19 @@ async def test_an_engine_without_work_sets_no_timer(bench: EngineBench) -> None:
     await until_async(none)
     await asyncio.sleep(1.5)
     assert await none()
+
+
+async def test_no_sweep_comes_before_what_waits_is_due(bench: EngineBench) -> None:
+    """While a chat waits for its debounce, sweeps every second would only keep the service from sleeping."""
+    calls = Calls(bench)
+    await calls.settings(debounce_ms=8_000)
+    heard = datetime.now(UTC)
+    await bench.hear("什么价")
+    await asyncio.sleep(2.5)  # two sweeps, of which the first saw when the chat is due
+    timer = await bench.bus.js.get_last_msg(subjects.TIMERS, subjects.timer(SWEEP_TIMER, SWEEP_ID))
+    assert timer.headers is not None
+    comes = datetime.fromisoformat(timer.headers[SCHEDULE].removeprefix("@at "))
+    assert timedelta(seconds=8) < comes - heard < timedelta(seconds=16)
 
 
 async def test_two_engines_answer_once(nats_server: NatsServer, postgres: str) -> None:

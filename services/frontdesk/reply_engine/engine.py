@@ -28,7 +28,7 @@ from frontdesk.reply_engine.outbox import Outbox, queued_in_chats, stuck
 from frontdesk.reply_engine.receipts import parse_report, store_reports
 from frontdesk.reply_engine.rules.model import LIMITS, Limits
 from frontdesk.reply_engine.snapshot import SnapshotCache
-from frontdesk.reply_engine.sweep import SweepTimer, open_work
+from frontdesk.reply_engine.sweep import SweepTimer, next_work
 from frontdesk.reply_engine.topology import CHAT_TIMER, ORDER_TIMER
 from frontdesk.reply_engine.traces import intake_trace
 
@@ -203,13 +203,13 @@ class Engine:
             await self._deliveries.reported(decision_id)
 
     async def sweep(self) -> None:
-        """Find what was stored and never went on; come again while anything is open."""
+        """Find what was stored and never went on; come again when what is open is due."""
         now, limits = self._clock.now_ms(), self._limits
         async with self._database.read() as connection:
             overdue = await due_chats(connection, now, limits.overdue_ms, limits.sweep_batch)
             unreported = await stuck(connection, now - limits.unreported_ms, limits.sweep_batch)
             orders = await due_orders(connection, now, limits.sweep_batch)
-            more = await open_work(connection)
+            due_ms = await next_work(connection)
         if overdue or unreported or orders:
             log.info("sweep: %d chats, %d parts, %d orders", len(overdue), len(unreported), len(orders))
         if overdue:
@@ -217,5 +217,5 @@ class Engine:
         await self._outbox.publish(unreported)
         for account_id, order_id in orders:
             await self._deliveries.proceed(account_id, order_id)
-        if more:
-            await self.sweep_timer.set()
+        if due_ms is not None:  # its own timer or report comes first, if it comes
+            await self.sweep_timer.set(due_ms + limits.overdue_ms)

@@ -153,7 +153,7 @@ class ReplyEngine:
         ]
         for consumer in self._consumers:
             self._spawn(f"{NAME} {consumer.spec.stream}", consumer.run())
-        await engine.sweep_timer.set()
+        await engine.sweep_timer.now()  # later it might wake a service that sleeps again
 
     def not_ready(self) -> str | None:
         """Why this replica can't do its work now; None when it can."""
