@@ -1,7 +1,8 @@
 """Build images and load them into a cluster.
 
 python -m images frontdesk                 the product's image, out of Dockerfile
-python -m images nats-server postgres      what a test cluster needs besides; production takes its own
+python -m images nats-server postgres otel-collector
+                                           what a test cluster needs besides; production takes its own
 python -m images frontdesk --load          ... and load it into the current cluster (see load.py)
 python -m images skaffold                  what skaffold.yaml calls, by what Skaffold sets
 
@@ -34,6 +35,7 @@ BUILDERS: dict[str, Callable[[str], None]] = {
     "frontdesk": frontdesk,
     "frontdesk-dev": partial(frontdesk, target="dev"),
     "nats-server": extras.nats_server,
+    "otel-collector": extras.collector,
     "postgres": extras.postgres,
 }
 

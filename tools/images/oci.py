@@ -21,12 +21,14 @@ class ImageError(Exception):
     """A program is missing or failed; the text says which and what it said."""
 
 
-def run(*words: str | Path, cwd: Path = ROOT) -> str:
+def run(*words: str | Path, cwd: Path = ROOT, environ: Mapping[str, str] | None = None) -> str:
     """Run a program and return what it prints; raises ImageError with the end of its errors."""
     program = str(words[0])
     if shutil.which(program) is None:
         raise ImageError(f"{program} is not installed (Debian: apt-get install {program})")
-    done = subprocess.run([str(word) for word in words], cwd=cwd, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(word) for word in words], cwd=cwd, env=environ, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise ImageError(f"{program} failed ({done.returncode}):\n{(done.stdout + done.stderr)[-3000:]}")
     return done.stdout
