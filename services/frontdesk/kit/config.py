@@ -260,7 +260,7 @@ class TelemetrySettings(Settings):
     """
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="The least severe line that is logged."
+        default="INFO", description="The least severe line that is logged; `DEBUG` for our own lines only."
     )
     log_format: Literal["json", "console"] = Field(
         default="json", description="`json` for machines, `console` for people."

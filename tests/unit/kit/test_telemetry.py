@@ -180,11 +180,13 @@ def test_a_console_line_is_one_line() -> None:
 def root_logging() -> Iterator[None]:
     """The root logger as it was before, after the test."""
     root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+    own = logging.getLogger("frontdesk")
+    handlers, level, own_level = list(root.handlers), root.level, own.level
     yield
     logging.captureWarnings(False)
     root.handlers[:] = handlers
     root.setLevel(level)
+    own.setLevel(own_level)
 
 
 @pytest.mark.usefixtures("root_logging")
@@ -198,6 +200,16 @@ def test_logging_goes_to_one_stream_from_the_level_on() -> None:
     logging.getLogger("urllib3.connectionpool").info("no")
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [(line["msg"], line["n"]) for line in lines] == [("yes", 1)]
+
+
+@pytest.mark.usefixtures("root_logging")
+def test_debug_is_for_our_own_lines() -> None:
+    """A library's DEBUG lines may show what a customer wrote."""
+    stream = io.StringIO()
+    configure_logging("shop", level="DEBUG", style="json", stream=stream)
+    logging.getLogger("frontdesk.x").debug("yes")
+    logging.getLogger("websockets.client").debug("< TEXT is it available")
+    assert [json.loads(line)["msg"] for line in stream.getvalue().splitlines()] == ["yes"]
 
 
 def test_without_an_sdk_a_root_span_gets_fresh_ids() -> None:

@@ -164,7 +164,10 @@ def facts(record: logging.LogRecord) -> dict[str, Any]:
 def configure_logging(
     service: str, *, level: str, style: Literal["json", "console"], stream: TextIO | None = None
 ) -> logging.Handler:
-    """Make one handler on `stream` (stderr) the only one of the process, and return it."""
+    """Make one handler on `stream` (stderr) the only one of the process, and return it.
+
+    DEBUG is for Frontdesk's own lines: those of libraries show frames, with what customers wrote.
+    """
     target = stream or sys.stderr
     handler = logging.StreamHandler(target)
     handler.setFormatter(
@@ -174,7 +177,9 @@ def configure_logging(
     for old in list(root.handlers):
         root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(level)
+    least = logging.getLevelNamesMapping()[level]
+    root.setLevel(max(least, logging.INFO))
+    logging.getLogger("frontdesk").setLevel(least)
     logging.captureWarnings(True)
     # Their DEBUG and INFO lines hold URLs and headers.
     for chatty in ("urllib3", "asyncio", "aiosqlite", "uvicorn", "httpx", "httpcore"):
