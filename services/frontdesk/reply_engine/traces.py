@@ -6,6 +6,8 @@ part carries the decision's; so the answer is in the trace of the question howev
 
 from __future__ import annotations
 
+import logging
+
 from opentelemetry import trace
 
 from frontdesk.kit.telemetry import names
@@ -13,6 +15,7 @@ from frontdesk.kit.telemetry.ids import recording
 from frontdesk.kit.telemetry.propagation import extract, inject
 from frontdesk.reply_engine.model import Answer
 
+log = logging.getLogger(__name__)
 _tracer = trace.get_tracer(names.ENGINE_SCOPE)
 
 
@@ -33,6 +36,7 @@ def _record(name: str, traceparent: str, attributes: dict[str, str]) -> str:
     with _tracer.start_as_current_span(name, context=parent, attributes=attributes) as span:
         if not span.get_span_context().is_valid:
             return traceparent
+        log.debug("%s", name)
         carrier: dict[str, str] = {}
         inject(carrier)
         return carrier.get("traceparent", traceparent)

@@ -212,6 +212,7 @@ class Bus:
 
     def _send(self, message: Outgoing) -> _Sent:
         """Hand a message to the connection; its acknowledgement comes to an address of its own."""
+        log.debug("publishes on %s", message.subject)
         headers = dict(message.headers) if message.headers else {}
         if message.msg_id:
             headers[MSG_ID] = message.msg_id
