@@ -51,6 +51,8 @@ spec:
   maxReplicaCount: {{ $keda.maxReplicas }}
   pollingInterval: {{ $keda.pollingSeconds }}
   cooldownPeriod: {{ $keda.cooldownSeconds }}
+  # Without it KEDA scales a fresh installation to zero at once.
+  initialCooldownPeriod: {{ $keda.cooldownSeconds }}
   advanced:
     restoreToOriginalReplicaCount: true
     horizontalPodAutoscalerConfig:
