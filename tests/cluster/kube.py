@@ -7,7 +7,7 @@ import base64
 import json
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,20 @@ class Kube:
         """Create or change objects."""
         listed = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
         await self("apply", "-f", "-", stdin=json.dumps(listed))
+
+    async def lines(self, *words: str) -> AsyncGenerator[str, None]:
+        """The lines that kubectl prints, as they come; it is ended with the iteration."""
+        process = await asyncio.create_subprocess_exec(
+            *(program("kubectl"), "-n", self.namespace, *words), stdout=asyncio.subprocess.PIPE
+        )
+        try:
+            assert process.stdout is not None
+            async for line in process.stdout:
+                yield line.decode().rstrip("\n")
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
 
     @asynccontextmanager
     async def forward(self, target: str, port: int) -> AsyncIterator[int]:

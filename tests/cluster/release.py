@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import grpc.aio
@@ -101,7 +101,7 @@ class Release(Marketplace):
         return mint(key, subject="test", organization_id=organization_id, role=role, ttl_s=3600)
 
     @asynccontextmanager
-    async def doors(self, organization_id: str = ORGANIZATION) -> AsyncIterator[Doors]:
+    async def doors(self, organization_id: str = ORGANIZATION) -> AsyncIterator[grpc.aio.Channel]:
         """The gRPC doors, for an owner of the organization."""
         async with AsyncExitStack() as stack:
             token = await self.token(organization_id=organization_id)
@@ -111,7 +111,7 @@ class Release(Marketplace):
                 port = await stack.enter_async_context(forward)
                 channel = Target(address=f"127.0.0.1:{port}", token=token).channel()
                 channels.append(await stack.enter_async_context(channel))
-            yield Doors(*channels)
+            yield cast("grpc.aio.Channel", Doors(*channels))
 
     async def set_up(self, accounts: int) -> None:
         """Accounts, and a rule that answers them."""

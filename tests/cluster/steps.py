@@ -9,9 +9,6 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import cast
-
-import grpc.aio
 
 from cluster.kube import run
 from cluster.release import ENGINE, GATEWAY, Release
@@ -85,7 +82,7 @@ async def cordoned(release: Release) -> None:
     """A gateway replica is cordoned until it holds no shard, and uncordoned."""
     replica = (await release.pods(GATEWAY))[0]["metadata"]["name"]
     async with release.doors(OPERATORS) as doors:
-        fleet = FleetServiceStub(cast("grpc.aio.Channel", doors))
+        fleet = FleetServiceStub(doors)
         await fleet.Cordon(fleet_pb.CordonRequest(replica=replica), timeout=10)
         async with asyncio.timeout(60):
             while await _shards_of(fleet, replica):
