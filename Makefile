@@ -35,8 +35,8 @@ test: $(READY) ## run the tests
 test-chart: $(READY) ## check charts/frontdesk; the first time fetches what it needs, with Go
 	@PYTHONPATH=tools:tests $(BIN)/python -m chart
 
-test-cluster: $(READY) ## install the chart on the current cluster and break it there (FRONTDESK_IMAGE_LOADER, FRONTDESK_NODE_SHELL)
-	@cd tools && ../$(BIN)/python -m images frontdesk nats-server postgres --tag test --load
+test-cluster: $(READY) ## install the chart on the current cluster, break it and prove it (FRONTDESK_IMAGE_LOADER, _NODE_SHELL, _INGRESS)
+	@cd tools && ../$(BIN)/python -m images frontdesk nats-server postgres otel-collector --tag test --load
 	@cd tools && ../$(BIN)/python -m images frontdesk --tag test-next --load
 	@$(BIN)/python tests/cluster/run.py --image localhost/frontdesk:test
 
