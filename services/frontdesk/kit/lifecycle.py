@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 
 from frontdesk.kit import tasks
 from frontdesk.kit.clock import Clock, SystemClock
-from frontdesk.kit.errors import DeadlineExceeded
+from frontdesk.kit.errors import DeadlineExceeded, FrontdeskError
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Service:
 
     `drain_s` is the whole time from SIGTERM to exit, `grace_s` the part of it in which the service is not
     ready any more but still serves (load balancers need a moment to notice), `start_s` the time each
-    component has to start.
+    component has to start: None where whoever started the process bounds that, as a pod's startup probe does.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Service:
         *,
         drain_s: float = 25.0,
         grace_s: float = 0.0,
-        start_s: float = 60.0,
+        start_s: float | None = 60.0,
         clock: Clock | None = None,
     ) -> None:
         self._name = name
@@ -217,7 +217,8 @@ class Service:
         try:
             await asyncio.wait((starting, stop_wanted), return_when=asyncio.FIRST_COMPLETED)
             if not starting.done():
-                starting.cancel()
+                if self._state == "starting":  # else it failed, and stops what had started
+                    starting.cancel()
                 await asyncio.wait((starting,))
         finally:
             starting.cancel()
@@ -225,7 +226,9 @@ class Service:
         if starting.cancelled():
             return int(self._failed)
         if (error := starting.exception()) is not None:
-            logger.critical("%s could not start", self._name, exc_info=error)
+            # What was raised on purpose says all; where it was raised is for what nobody expected.
+            told = isinstance(error, FrontdeskError)
+            logger.critical("%s could not start: %s", self._name, error, exc_info=None if told else error)
             return 1
         logger.info("%s is ready", self._name)
         await self._stopping.wait()

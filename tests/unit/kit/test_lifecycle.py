@@ -168,6 +168,27 @@ async def test_a_failed_start_stops_what_had_started() -> None:
     assert log == ["start a", "start b", "stop a"]
 
 
+async def test_a_failed_start_says_why_when_all_has_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    """Parts before the failing one have their time to stop, and the error is the last line."""
+    log: list[str] = []
+
+    class Slow(Part):
+        async def stop(self, deadline_s: float) -> None:
+            await _rounds()
+            await super().stop(deadline_s)
+
+    service = service_of(Slow("a", log), Part("b", log, fails="start"))
+    assert await service.run() == 1
+    assert log == ["start a", "start b", "stop a"]
+    assert caplog.records[-1].getMessage() == "shop could not start: b failed to start"
+    assert caplog.records[-1].exc_info
+
+
+async def _rounds() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 async def test_a_start_that_hangs_is_named() -> None:
     """A part that does not start in time is an error with its name."""
     service = service_of(Part("slow", [], hangs="start"), start_s=0.01)
