@@ -183,10 +183,19 @@ def build(name: str, environ: Mapping[str, str]) -> Service:
     """One service alone, with its telemetry, its doors and its operations port."""
     from frontdesk.kit.telemetry.setup import setup_telemetry
 
-    service = Service(name)
+    # A service waits for what others make as long as it takes; a startup probe bounds it.
+    service = Service(name, start_s=None)
     settings = load(SERVICES[name].settings, environ)
     telemetry = setup_telemetry(name, _as(settings, TelemetrySettings))
     service.add(telemetry)
+    port = getattr(settings, "metrics_port", None)
+    if port is not None:
+        from frontdesk.kit.http import HttpServer, ops_app
+
+        # First, so that /readyz says what a start waits for.
+        app = ops_app(service.readiness, telemetry.prometheus)
+        host = getattr(settings, "metrics_host", "127.0.0.1")
+        service.add(HttpServer("operations", app, host=host, port=port, spawn=service.spawn))
     parts = add_parts(service, [name], lambda _: environ)
     plan = DoorPlan(
         http_host=getattr(settings, "http_host", "127.0.0.1"),
@@ -195,13 +204,6 @@ def build(name: str, environ: Mapping[str, str]) -> Service:
         grpc_port=getattr(settings, "grpc_port", None),
     )
     service.add(Doors(service, parts, plan, _as(settings, AuthSettings)))
-    metrics_port = getattr(settings, "metrics_port", None)
-    if metrics_port is not None:
-        from frontdesk.kit.http import HttpServer, ops_app
-
-        app = ops_app(service.readiness, telemetry.prometheus)
-        host = getattr(settings, "metrics_host", "127.0.0.1")
-        service.add(HttpServer("operations", app, host=host, port=metrics_port, spawn=service.spawn))
     return service
 
 

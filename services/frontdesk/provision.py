@@ -8,10 +8,10 @@ fewer rights than this: they neither make streams nor see each other's schemas.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from pydantic import Field, SecretStr, create_model
 from sqlalchemy import make_url
@@ -19,14 +19,13 @@ from sqlalchemy import make_url
 from frontdesk import fleet
 from frontdesk.kit.clock import Clock, SystemClock
 from frontdesk.kit.config import ConfigError, NatsSettings, load
-from frontdesk.kit.errors import DeadlineExceeded, FrontdeskError, Unavailable
+from frontdesk.kit.errors import FrontdeskError
+from frontdesk.kit.patience import Patience
 
 ADMIN_KEY = "FRONTDESK_ADMIN_DATABASE_URL"
-RETRY_S = 1.0
 TELL_EVERY_S = 10.0
 CONNECT_S = 5.0
 
-T = TypeVar("T")
 Say = Callable[[str], None]
 
 
@@ -72,39 +71,17 @@ async def provision(environ: Mapping[str, str], say: Say, clock: Clock | None = 
     """
     settings = load(ProvisionSettings, environ)
     urls = _database_urls(settings)
-    patience = Patience(settings.provision_seconds, say, clock or SystemClock())
+    patience = Patience(
+        say,
+        clock or SystemClock(),
+        seconds=settings.provision_seconds,
+        setting="FRONTDESK_PROVISION_SECONDS",
+        again_s=TELL_EVERY_S,
+    )
     if settings.admin_database_url is not None:
         await _roles(settings.admin_database_url.get_secret_value(), urls, patience, say)
     await patience.until("NATS", lambda: _topology(settings, say))
     await _migrations(urls, patience, say)
-
-
-class Patience:
-    """Tries again while a dependency is away, until one deadline for all of them."""
-
-    def __init__(self, seconds: float, say: Say, clock: Clock) -> None:
-        self._seconds = seconds
-        self._say = say
-        self._clock = clock
-        self._end = clock.monotonic() + seconds
-
-    async def until(self, what: str, attempt: Callable[[], Awaitable[T]]) -> T:
-        """The outcome of `attempt`; raises DeadlineExceeded, or whatever waiting does not mend."""
-        told = float("-inf")
-        while True:
-            try:
-                return await attempt()
-            except Unavailable as error:
-                now = self._clock.monotonic()
-                if now - told >= TELL_EVERY_S:
-                    self._say(f"waiting for {what}: {error.message}")
-                    told = now
-                if now >= self._end:
-                    raise DeadlineExceeded(
-                        f"{what} did not come within {self._seconds:g} s (FRONTDESK_PROVISION_SECONDS): "
-                        f"{error.message}"
-                    ) from error
-            await self._clock.sleep(RETRY_S)
 
 
 def _database_urls(settings: _Common) -> dict[str, str]:
@@ -245,4 +222,4 @@ async def run(environ: Mapping[str, str], say: Say) -> int:
     return 0
 
 
-__all__ = ["Patience", "ProvisionSettings", "provision", "run"]
+__all__ = ["ProvisionSettings", "provision", "run"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,15 @@ from frontdesk.connection_gateway.rpc.accounts import AccountServicer
 from frontdesk.connection_gateway.rpc.fleet import FleetServicer
 from frontdesk.connection_gateway.rpc.platform import PlatformServicer
 from frontdesk.connection_gateway.store import AccountStore, SessionStore
+from frontdesk.connection_gateway.topology import CONSUMERS
 from frontdesk.kit.bus import Bus
 from frontdesk.kit.bus.connection import bus_settings
+from frontdesk.kit.bus.start import open_bus, permitted
+from frontdesk.kit.bus.topology import SHARDS_BUCKET
 from frontdesk.kit.clock import Clock, SystemClock
 from frontdesk.kit.database import Database, DatabaseOptions
-from frontdesk.kit.migrations import migrate
+from frontdesk.kit.migrations import open_database
+from frontdesk.kit.patience import Patience
 from frontdesk.kit.rpc.channel import NatsChannel
 from frontdesk.kit.rpc.server import RpcServer
 from frontdesk.kit.secrets import SecretBox
@@ -53,6 +58,7 @@ NAME = "connection-gateway"
 SCHEMA = "connection_gateway"
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
 CONNECTS_AT_ONCE = 64
+log = logging.getLogger(__name__)
 
 Spawn = Callable[[str, Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 Registration = tuple[Callable[[Any, Any], None], Any]
@@ -67,19 +73,15 @@ class ConnectionGateway:
         self._settings = settings
         self._spawn = spawn
         self._clock = clock or SystemClock()
+        self._patience = Patience(log.warning, self._clock)
+        self._started = False
         self.registrations: list[Registration] = []
         self.shards: ShardManager
 
     async def start(self) -> None:
         """Connect, migrate, and begin to take shards."""
         settings, clock = self._settings, self._clock
-        self.database = Database(
-            DatabaseOptions(
-                settings.database_url.get_secret_value(), SCHEMA, pool_size=settings.database_pool
-            )
-        )
-        await migrate(self.database, VERSIONS)
-        self.bus = await Bus.connect(bus_settings(settings, NAME, settings.nats_replicas))
+        await self._connect()
         self.channel = NatsChannel(self.bus.nc, shards=settings.shards, caller=NAME)
         self.rpc = RpcServer(self.bus.nc, NAME, replica=settings.replica_name)
         self.platform = Goofish(settings.goofish(), clock)
@@ -122,10 +124,29 @@ class ConnectionGateway:
             self.rpc.add(register, servicer)
         await self.rpc.start()
         self._spawn(f"{NAME} journal", self.journal.run())
-        await self.shards.start()
+        await self._patience.until("the shards' leases", lambda: permitted(self.bus, self.shards.start))
         self._spawn(f"{NAME} monitor", self.monitor.run())
         if (pod := settings.pod()) is not None:
             self._spawn(f"{NAME} annotations", Annotator(pod, self.reporter.held, clock).run())
+        self._started = True
+
+    async def _connect(self) -> None:
+        """Database and NATS, when they are there and provisioned."""
+        settings = self._settings
+        options = DatabaseOptions(
+            settings.database_url.get_secret_value(), SCHEMA, pool_size=settings.database_pool
+        )
+        self.database: Database = await open_database(options, VERSIONS, self._patience)
+        try:
+            self.bus: Bus = await open_bus(
+                bus_settings(settings, NAME, settings.nats_replicas),
+                self._patience,
+                consumers=CONSUMERS,
+                buckets=[SHARDS_BUCKET],
+            )
+        except BaseException:
+            await self.database.close()
+            raise
 
     def _supervisor(self, store: AccountStore) -> Supervisor:
         """The supervisor and the manager of shards, which need each other."""
@@ -181,6 +202,8 @@ class ConnectionGateway:
 
     def not_ready(self) -> str | None:
         """Why this replica can't do its work now; None when it can."""
+        if not self._started:
+            return self._patience.waits_for or "starting"
         if not self.bus.connected:
             return "NATS is away"
         if (problem := self.shards.problem()) is not None:

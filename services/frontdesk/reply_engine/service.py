@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,11 @@ from frontdesk.api.replies.v1.reply_service_pb2_grpc import add_ReplyServiceServ
 from frontdesk.api.replies.v1.rule_service_pb2_grpc import add_RuleServiceServicer_to_server
 from frontdesk.kit.bus import Bus, Consumer, Timers
 from frontdesk.kit.bus.connection import bus_settings
+from frontdesk.kit.bus.start import open_bus, permitted
 from frontdesk.kit.clock import Clock, SystemClock
 from frontdesk.kit.database import Database, DatabaseOptions
-from frontdesk.kit.migrations import migrate
+from frontdesk.kit.migrations import open_database
+from frontdesk.kit.patience import Patience
 from frontdesk.kit.rpc.channel import NatsChannel
 from frontdesk.kit.rpc.server import RpcServer
 from frontdesk.kit.secrets import SecretBox
@@ -45,10 +48,12 @@ from frontdesk.reply_engine.rules.model import LIMITS
 from frontdesk.reply_engine.rules.patterns import Patterns
 from frontdesk.reply_engine.snapshot import SnapshotCache
 from frontdesk.reply_engine.sweep import SweepTimer
-from frontdesk.reply_engine.topology import DUE, INBOUND, NAME, REPORTS
+from frontdesk.reply_engine.topology import CONSUMERS, DUE, INBOUND, NAME, REPORTS
 
 SCHEMA = "reply_engine"
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
+
+log = logging.getLogger(__name__)
 
 Spawn = Callable[[str, Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 Registration = tuple[Callable[[Any, Any], None], Any]
@@ -63,19 +68,15 @@ class ReplyEngine:
         self._settings = settings
         self._spawn = spawn
         self._clock = clock or SystemClock()
+        self._patience = Patience(log.warning, self._clock)
+        self._started = False
         self._consumers: list[Consumer] = []
         self.registrations: list[Registration] = []
 
     async def start(self) -> None:
         """Connect, migrate, and begin to consume."""
         settings = self._settings
-        self.database = Database(
-            DatabaseOptions(
-                settings.database_url.get_secret_value(), SCHEMA, pool_size=settings.database_pool
-            )
-        )
-        await migrate(self.database, VERSIONS)
-        self.bus = await Bus.connect(bus_settings(settings, NAME, settings.nats_replicas))
+        await self._connect()
         self.channel = NatsChannel(self.bus.nc, shards=settings.shards, caller=NAME)
         self._wire(settings, self._clock)
         self.rpc = RpcServer(self.bus.nc, NAME)
@@ -83,6 +84,22 @@ class ReplyEngine:
             self.rpc.add(register, servicer)
         await self.rpc.start()
         await self._consume()
+        self._started = True
+
+    async def _connect(self) -> None:
+        """Database and NATS, when they are there and provisioned."""
+        settings = self._settings
+        options = DatabaseOptions(
+            settings.database_url.get_secret_value(), SCHEMA, pool_size=settings.database_pool
+        )
+        self.database: Database = await open_database(options, VERSIONS, self._patience)
+        try:
+            self.bus: Bus = await open_bus(
+                bus_settings(settings, NAME, settings.nats_replicas), self._patience, consumers=CONSUMERS
+            )
+        except BaseException:
+            await self.database.close()
+            raise
 
     def _wire(self, settings: ReplyEngineSettings, clock: Clock) -> None:
         """Make the parts that need a database and a connection: the engine, its servicers, its routes."""
@@ -140,6 +157,8 @@ class ReplyEngine:
 
     async def _consume(self) -> None:
         settings, engine = self._settings, self.engine
+        # At once: later it might wake a service that sleeps again.
+        await self._patience.until("TIMERS", lambda: permitted(self.bus, engine.sweep_timer.now))
         self._consumers = [
             Consumer(
                 self.bus,
@@ -153,10 +172,11 @@ class ReplyEngine:
         ]
         for consumer in self._consumers:
             self._spawn(f"{NAME} {consumer.spec.stream}", consumer.run())
-        await engine.sweep_timer.now()  # later it might wake a service that sleeps again
 
     def not_ready(self) -> str | None:
         """Why this replica can't do its work now; None when it can."""
+        if not self._started:
+            return self._patience.waits_for or "starting"
         if not self.bus.connected:
             return "NATS is away"
         deaf = [c.spec.stream for c in self._consumers if not c.healthy]

@@ -69,8 +69,8 @@ spec:
     {{- include "frontdesk.nats.caVolume" .root | nindent 4 }}
 {{- end -}}
 
-{{/* Started: the gRPC door serves, which opens last but one. Ready: the service says so and why not. Alive: its event
-loop answers; a dependency that is away is no reason to restart it. */}}
+{{/* Started: the gRPC door serves, which opens last but one, after all that a start waits for. Ready: the service says
+so and why not. Alive: its event loop answers; a dependency that is away is no reason to restart it. */}}
 {{- define "frontdesk.probes" -}}
 startupProbe:
   grpc:

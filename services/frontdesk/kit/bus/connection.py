@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import orjson
 from google.protobuf.message import Message
@@ -21,10 +23,16 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext, api
 
-from frontdesk.kit import subjects
+from frontdesk.kit import subjects, tasks
 from frontdesk.kit.bus.topology import ensure_streams
 from frontdesk.kit.config import NatsSettings
-from frontdesk.kit.errors import FrontdeskError, InvalidArgument, ResourceExhausted, Unavailable
+from frontdesk.kit.errors import (
+    FailedPrecondition,
+    FrontdeskError,
+    InvalidArgument,
+    ResourceExhausted,
+    Unavailable,
+)
 from frontdesk.kit.telemetry.propagation import inject
 from frontdesk.kit.wire import Mailbox, Wire, nobody_answered
 
@@ -35,6 +43,8 @@ MOST_SUBJECT = 1024
 # What the server says when a stream is full: of bytes or messages, of a subject's messages.
 _FULL = frozenset({10047, 10077})
 TRACEPARENT = "traceparent"
+_DENIED = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]+)"', re.IGNORECASE)
+_REFUSALS = ("authorization violation", "user authentication", "account authentication")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,69 @@ class _Sent:
     error: FrontdeskError | None = None
 
 
+class _Contact:
+    """What the client tells of its connection, before there is a `Bus` and after."""
+
+    def __init__(self) -> None:
+        self.bus: Bus | None = None
+        self.denied: set[str] = set()
+        self._last: Exception | None = None
+        self._wrong: asyncio.Future[FailedPrecondition] = asyncio.get_running_loop().create_future()
+
+    async def made(self, connecting: asyncio.Future[None], patience: float | None) -> None:
+        """Return when the connection is there; the client itself goes on trying for ever."""
+        try:
+            await asyncio.wait(
+                (connecting, self._wrong), timeout=patience, return_when=asyncio.FIRST_COMPLETED
+            )
+            if self._wrong.done():
+                raise self._wrong.result()
+            if not connecting.done():
+                raise Unavailable(
+                    f"NATS can't be reached: {self._last or 'it does not answer'}"
+                ) from self._last
+            await connecting
+        except (NatsError, OSError, ValueError) as error:  # not of a server, which is tried again
+            raise FailedPrecondition(f"NATS can't be used, is FRONTDESK_NATS_URL right? {error}") from error
+        finally:
+            await tasks.end([connecting])
+
+    async def reconnected(self) -> None:
+        if self.bus is not None:
+            self.bus._changed(self.bus._on_reconnect, "NATS is back")
+
+    async def disconnected(self) -> None:
+        if self.bus is not None and not self.bus._closing:
+            self.bus._changed(self.bus._on_disconnect, "NATS is gone")
+
+    async def failed(self, error: Exception) -> None:
+        if (denied := _DENIED.search(str(error))) is not None:
+            if denied[1] not in self.denied:
+                log.info("NATS client: %s", error)
+            self.denied.add(denied[1])
+            return
+        if self.bus is None:
+            # Why it can't be reached is for whoever waits to tell.
+            self._last = error
+            if (wrong := _never(error)) is not None and not self._wrong.done():
+                self._wrong.set_result(wrong)
+            return
+        log.warning("NATS client: %s", error)
+
+
+def _never(error: Exception) -> FailedPrecondition | None:
+    """What is wrong, when trying again does not mend it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return FailedPrecondition(
+            f"NATS shows a certificate that FRONTDESK_NATS_CA_FILE does not vouch for: {error}"
+        )
+    if any(words in str(error).lower() for words in _REFUSALS):
+        return FailedPrecondition(
+            f"NATS refuses this user: {error}. Are FRONTDESK_NATS_USER and FRONTDESK_NATS_PASSWORD right?"
+        )
+    return None
+
+
 class Bus:
     """A connection to NATS with JetStream. Make it with `Bus.connect`."""
 
@@ -100,58 +173,59 @@ class Bus:
         self._on_reconnect: list[Callable[[], None]] = []
         self._on_disconnect: list[Callable[[], None]] = []
         self._closing = False
+        self._denied: set[str] = set()
 
     @classmethod
     async def connect(cls, settings: BusSettings, *, ensure: bool = True) -> Bus:
-        """Connect, and with `ensure` make sure that all streams exist; raises Unavailable naming the
-        server."""
-        holder: list[Bus] = []
-        last: list[Exception] = []
+        """Connect, and with `ensure` make sure that all streams exist.
 
-        async def reconnected() -> None:
-            for bus in holder:
-                bus._changed(bus._on_reconnect, "NATS is back")
-
-        async def disconnected() -> None:
-            for bus in holder:
-                if bus._closing:
-                    continue
-                bus._changed(bus._on_disconnect, "NATS is gone")
-
-        async def failed(error: Exception) -> None:
-            if holder or not last or str(error) != str(last[0]):  # before the first contact each only once
-                log.warning("NATS client: %s", error)
-            last[:] = [error]
-
-        nc = Client()
+        Raises Unavailable naming the server; FailedPrecondition or InvalidArgument at once for what no
+        waiting mends: a wrong password, a certificate of somebody else's, an address that is none.
+        """
+        contact = _Contact()
+        client = Client()
+        tls = _tls(settings)
+        connecting = asyncio.ensure_future(
+            client.connect(
+                settings.url.split(","),
+                name=settings.name,
+                user=settings.user,
+                password=settings.password,
+                user_credentials=settings.creds,
+                inbox_prefix=subjects.inbox(settings.name),
+                allow_reconnect=True,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=settings.reconnect_wait,  # type: ignore[arg-type]  # seconds, a fraction works
+                connect_timeout=3,
+                ping_interval=10,
+                max_outstanding_pings=2,
+                pending_size=16 * 1024 * 1024,
+                reconnected_cb=contact.reconnected,
+                disconnected_cb=contact.disconnected,
+                error_cb=contact.failed,
+                tls=tls,
+            )
+        )
         try:
-            async with asyncio.timeout(settings.connect_patience):
-                await nc.connect(
-                    settings.url.split(","),
-                    name=settings.name,
-                    user=settings.user,
-                    password=settings.password,
-                    user_credentials=settings.creds,
-                    inbox_prefix=subjects.inbox(settings.name),
-                    allow_reconnect=True,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=settings.reconnect_wait,  # type: ignore[arg-type]  # seconds, a fraction works
-                    connect_timeout=3,
-                    ping_interval=10,
-                    max_outstanding_pings=2,
-                    pending_size=16 * 1024 * 1024,
-                    reconnected_cb=reconnected,
-                    disconnected_cb=disconnected,
-                    error_cb=failed,
-                    tls=_tls(settings.ca_file),
-                )
-        except (NatsError, OSError, TimeoutError) as error:
-            raise Unavailable(f"NATS can't be reached: {last[0] if last else error}") from error
-        bus = cls(nc, settings)
-        holder.append(bus)
+            await contact.made(connecting, settings.connect_patience)
+        except BaseException:
+            await _abandon(client)
+            raise
+        bus = cls(client, settings)
+        bus._denied = contact.denied
+        contact.bus = bus
         if ensure:
-            await ensure_streams(bus.js, settings.replicas)
+            try:
+                await ensure_streams(bus.js, settings.replicas)
+            except BaseException:
+                await bus.close()
+                raise
         return bus
+
+    @property
+    def denied(self) -> frozenset[str]:
+        """Subjects in lower case that the server did not let this user publish to or hear."""
+        return frozenset(self._denied)
 
     def _changed(self, callbacks: Sequence[Callable[[], None]], what: str) -> None:
         log.warning("%s", what)
@@ -290,10 +364,24 @@ class Bus:
             await self.nc.close()
 
 
-def _tls(ca_file: str | None) -> ssl.SSLContext | None:
-    if ca_file is None:
-        return None
-    return ssl.create_default_context(cafile=ca_file)
+def _tls(settings: BusSettings) -> ssl.SSLContext | None:
+    """Raises InvalidArgument when a file that is named can't be read."""
+    try:
+        if settings.creds is not None:
+            Path(settings.creds).read_bytes()
+        return None if settings.ca_file is None else ssl.create_default_context(cafile=settings.ca_file)
+    except OSError as error:
+        what = "nats_ca_file" if settings.ca_file is not None else "nats_creds"
+        raise InvalidArgument(what, f"can't be read: {error}") from error
+
+
+async def _abandon(client: Client) -> None:
+    """Close what a connection that did not come about has opened."""
+    try:
+        async with asyncio.timeout(1):
+            await client.close()
+    except (NatsError, OSError) as error:
+        log.debug("NATS closed in disorder: %s", error)
 
 
 def _header_block(headers: Mapping[str, str]) -> bytes:

@@ -128,26 +128,27 @@ def wake_consumer(service: str) -> ConsumerSpec:
     return ConsumerSpec(subjects.WAKE, subjects.wake_consumer(service), (subjects.wake(service),))
 
 
-async def ensure_streams(js: JetStreamContext, replicas: int = 1) -> None:
+async def ensure_streams(js: JetStreamContext, replicas: int = 1, *, make: bool = True) -> None:
     """Make sure that every stream exists, all at a time; raises Unavailable naming one that does not.
 
     How large streams are and how many copies there are is left to whoever made them.
     """
-    await asyncio.gather(*(ensure_stream(js, spec, replicas, resize=False) for spec in STREAMS))
+    await asyncio.gather(*(ensure_stream(js, spec, replicas, resize=False, make=make) for spec in STREAMS))
 
 
 async def ensure_stream(
-    js: JetStreamContext, spec: StreamSpec, replicas: int = 1, *, resize: bool = True
+    js: JetStreamContext, spec: StreamSpec, replicas: int = 1, *, resize: bool = True, make: bool = True
 ) -> Change | None:
     """Make or change one stream; says what it did. With `resize` also its size and the number of its copies.
 
-    Raises Unavailable, or FailedPrecondition when NATS has no room for it.
+    Raises Unavailable, without `make` also when it is missing; FailedPrecondition when NATS has no room.
     """
     wanted = spec.config(replicas)
     with _problems(f"stream {spec.name}", stream=spec.name):
         try:
             found = (await js.stream_info(spec.name)).config
         except NotFoundError:
+            _demand(make, f"stream {spec.name}")
             await js.add_stream(wanted)
             return "made"
         if not resize:
@@ -157,20 +158,25 @@ async def ensure_stream(
         return await _change(f"stream {spec.name}", js.update_stream(wanted))
 
 
-async def ensure_bucket(js: JetStreamContext, spec: BucketSpec, replicas: int = 1) -> Change | None:
+async def ensure_bucket(
+    js: JetStreamContext, spec: BucketSpec, replicas: int = 1, *, make: bool = True
+) -> Change | None:
     """Make a bucket, or change how many copies there are; says what it did. Raises Unavailable."""
     with _problems(f"bucket {spec.name}", bucket=spec.name):
         try:
             found = (await js.stream_info(f"KV_{spec.name}")).config
         except NotFoundError:
+            _demand(make, f"bucket {spec.name}")
             await js.create_key_value(spec.config(replicas))
             return "made"
-        if found.num_replicas == replicas:
+        if found.num_replicas == replicas or not make:
             return None
         return await _change(f"bucket {spec.name}", js.update_stream(replace(found, num_replicas=replicas)))
 
 
-async def ensure_consumer(js: JetStreamContext, spec: ConsumerSpec, *, remake: bool = False) -> Change | None:
+async def ensure_consumer(
+    js: JetStreamContext, spec: ConsumerSpec, *, remake: bool = False, make: bool = True
+) -> Change | None:
     """Make or change a consumer; says what it did. Raises Unavailable.
 
     With `remake` an existing one is deleted first, so that every message that an earlier owner holds comes
@@ -185,11 +191,17 @@ async def ensure_consumer(js: JetStreamContext, spec: ConsumerSpec, *, remake: b
         try:
             found = (await js.consumer_info(spec.stream, spec.name)).config
         except NotFoundError:
+            _demand(make, f"consumer {spec.name} of {spec.stream}")
             await js.add_consumer(spec.stream, spec.config())
             return "made"
         if not _differs(found, spec.config(), _CONSUMER_FIELDS):
             return None
         return await _change(f"consumer {spec.name}", js.add_consumer(spec.stream, spec.config()))
+
+
+def _demand(make: bool, what: str) -> None:
+    if not make:
+        raise Unavailable(f"{what} is missing: `frontdesk provision` makes it")
 
 
 async def _change(what: str, work: Awaitable[object]) -> Change | None:
