@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from frontdesk.cli.pods import NO_CLIENT, NO_CLUSTER
+from frontdesk.cli.cluster import NO_CLIENT, NO_CLUSTER
 from frontdesk.kit.clock import SystemClock
 from frontdesk.kit.nats_server import NatsServer
 from frontdesk.kit.rpc.grpc_door import GrpcServer

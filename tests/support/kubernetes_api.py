@@ -1,10 +1,11 @@
-"""A small API server of Kubernetes on loopback: TLS by an authority of its own, tokens, pods, merge patches.
+"""A small API server of Kubernetes on loopback: TLS by an authority of its own, tokens, pods, Secrets.
 
 It behaves as https://kubernetes.io/docs/reference/using-api/api-concepts/ says where a client could tell.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import ssl
 from collections import Counter
@@ -27,6 +28,7 @@ class KubernetesApi:
         self.folder = folder
         self.token = token
         self.pods: dict[tuple[str, str], dict[str, Any]] = {}
+        self.secrets: dict[tuple[str, str], dict[str, Any]] = {}
         self.answers: list[int] = []
         self.requests: Counter[str] = Counter()
         self.port = 0
@@ -38,6 +40,7 @@ class KubernetesApi:
         app = web.Application()
         app.router.add_patch("/api/v1/namespaces/{namespace}/pods/{name}", self._patch)
         app.router.add_get("/api/v1/namespaces/{namespace}/pods", self._list)
+        app.router.add_get("/api/v1/namespaces/{namespace}/secrets/{name}", self._secret)
         runner = web.AppRunner(app)
         await runner.setup()
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -65,6 +68,22 @@ class KubernetesApi:
             "metadata": metadata,
             "spec": spec,
             "status": {"phase": "Running", **status},
+        }
+
+    def add_secret(self, namespace: str, name: str, data: dict[str, str], **annotations: str) -> None:
+        """A Secret, as Helm makes one; underscores of annotations' names are what Python can't have."""
+        self.secrets[namespace, name] = {
+            "kind": "Secret",
+            "apiVersion": "v1",
+            "type": "Opaque",
+            "metadata": {
+                "namespace": namespace,
+                "name": name,
+                "annotations": {
+                    f"frontdesk.io/{key.replace('_', '-')}": value for key, value in annotations.items()
+                },
+            },
+            "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
         }
 
     def annotations(self, namespace: str, name: str) -> dict[str, str]:
@@ -121,6 +140,14 @@ class KubernetesApi:
             return _status(400, "annotations are strings")
         self.annotations(*key).update(wanted)
         return web.json_response(self.pods[key])
+
+    async def _secret(self, request: web.Request) -> web.Response:
+        if (refused := self._refusal(request)) is not None:
+            return refused
+        key = request.match_info["namespace"], request.match_info["name"]
+        if key not in self.secrets:
+            return _status(404, f'secrets "{key[1]}" not found')
+        return web.json_response(self.secrets[key])
 
     async def _list(self, request: web.Request) -> web.Response:
         if (refused := self._refusal(request)) is not None:

@@ -88,11 +88,33 @@ def nats_rights(renderings: Sequence[Manifests]) -> Iterator[str]:
                         yield f"{name} may {what} {extra or ''}, may not {lacking or ''}"
 
 
+def token_secret(renderings: Sequence[Manifests]) -> Iterator[str]:
+    """`frontdesk token --release` looks for the Secret that the chart makes, and for what stands on it."""
+    from frontdesk.cli.tokens import DEFAULTS, PRIVATE_KEY, secret_name
+
+    secrets = [
+        item
+        for manifests in renderings
+        for item in manifests.of("Secret")
+        if PRIVATE_KEY in item.get("data", {})
+    ]
+    if not secrets:
+        yield "no scenario makes the Secret of tokens"
+    for item in secrets:
+        metadata = item["metadata"]
+        if metadata["name"] != (wanted := secret_name(metadata["labels"]["app.kubernetes.io/instance"])):
+            yield f"`frontdesk token` looks for {wanted}, the chart makes {metadata['name']}"
+        yield from (
+            f"the Secret does not say {name}" for name in set(DEFAULTS) - set(metadata["annotations"])
+        )
+
+
 CHECKS: dict[str, Callable[[Sequence[Manifests]], Iterator[str]]] = {
     "nats rights": nats_rights,
     "settings": settings,
     "alerts": alerts,
     "metrics": metrics,
+    "token secret": token_secret,
 }
 
 

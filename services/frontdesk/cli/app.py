@@ -8,13 +8,11 @@ from typing import Annotated
 import typer
 
 from frontdesk import fleet
-from frontdesk.cli import accounts, chats, fleet_view, rules, simulate
+from frontdesk.cli import accounts, chats, fleet_view, rules, simulate, tokens
 from frontdesk.cli.client import DATA, Data, console, errors
-from frontdesk.cli.local import ORGANIZATION, Local
 from frontdesk.kit.config import environment
 from frontdesk.kit.errors import FrontdeskError
 from frontdesk.kit.lifecycle import run_program
-from frontdesk.kit.tokens import Role
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,23 +24,7 @@ app.add_typer(chats.app, name="chat")
 app.add_typer(fleet_view.app, name="fleet")
 app.add_typer(rules.app, name="rule")
 app.add_typer(simulate.app, name="simulate")
-
-
-@app.command("token")
-def token(
-    role: Annotated[Role, typer.Option("--role", help="What it may do.")] = Role.owner,
-    subject: Annotated[str, typer.Option("--subject", help="Who it is for.")] = "owner",
-    organization: Annotated[str, typer.Option("--organization", help="Whose data.")] = ORGANIZATION,
-    minutes: Annotated[int, typer.Option("--minutes", min=1, max=1440, help="How long it lives.")] = 60,
-    data: Data = DATA,
-) -> None:
-    """Print a token for the doors of a local installation."""
-    try:
-        text = Local(data).token(subject=subject, role=role, organization_id=organization, ttl_s=minutes * 60)
-    except FrontdeskError as error:
-        errors.print(error.message, highlight=False)
-        raise typer.Exit(1) from error
-    typer.echo(text)
+app.command("token")(tokens.token)
 
 
 @app.command("up")

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 import grpc
@@ -22,7 +23,8 @@ from rich.text import Text
 from frontdesk.api.fleet.v1 import fleet_service_pb2 as pb
 from frontdesk.api.fleet.v1.fleet_service_pb2_grpc import FleetServiceStub
 from frontdesk.cli.client import DATA, Address, Data, Target, Token, call, console, errors
-from frontdesk.cli.pods import SELECTOR, Pods, Where, read_pods
+from frontdesk.cli.cluster import Where
+from frontdesk.cli.pods import SELECTOR, Pods, read_pods
 from frontdesk.cli.words import moment, state_name
 from frontdesk.kit.config import environment
 
@@ -57,18 +59,18 @@ def show(
 ) -> None:
     """Show replicas with their shards and sessions, what waits in the streams, and the pods."""
     in_cluster = bool(environment().get("KUBERNETES_SERVICE_HOST"))
-    where = Where(kubeconfig, context, namespace, selector, in_cluster)
+    ask = partial(read_pods, Where(kubeconfig, context, namespace, in_cluster), selector)
     target = Target(data, address, token)
     if as_json or not (watch and console.is_terminal):
         tell = _print_json if as_json else _print
-        call(target, lambda channel: _look(channel, where, tell, watch=watch))
+        call(target, lambda channel: _look(channel, ask, tell, watch=watch))
         return
     with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
 
         def draw(fleet: pb.GetFleetResponse, pods: Pods) -> None:
             live.update(picture(fleet, pods), refresh=True)
 
-        call(target, lambda channel: _look(channel, where, draw, watch=True))
+        call(target, lambda channel: _look(channel, ask, draw, watch=True))
 
 
 @app.command("cordon")
@@ -116,7 +118,7 @@ async def _shards_of(stub: FleetServiceStub, name: str) -> int:
     return sum(len(one.shards) for one in fleet.replicas if one.replica == name)
 
 
-async def _look(channel: grpc.aio.Channel, where: Where, tell: Show, *, watch: bool) -> None:
+async def _look(channel: grpc.aio.Channel, ask: Callable[[], Pods], tell: Show, *, watch: bool) -> None:
     """Take a picture and tell it; with `watch` again and again, over outages of the door."""
     stub, seen = FleetServiceStub(channel), False
     while True:
@@ -126,7 +128,7 @@ async def _look(channel: grpc.aio.Channel, where: Where, tell: Show, *, watch: b
             if not (watch and seen and error.code() in _PASSING):
                 raise
         else:
-            tell(fleet, await asyncio.to_thread(read_pods, where))
+            tell(fleet, await asyncio.to_thread(ask))
             seen = True
         if not watch:
             return

@@ -10,6 +10,15 @@
 {{- end -}}
 {{- end -}}
 
+{{/* How `frontdesk token` is told the release: by its name, or by the Secret's where another name was chosen. */}}
+{{- define "frontdesk.tokenOption" -}}
+{{- if .Values.fullnameOverride -}}
+--secret {{ include "frontdesk.fullname" . }}-jwt
+{{- else -}}
+--release {{ .Release.Name }}
+{{- end -}}
+{{- end -}}
+
 {{/* The name of a component's resources; (dict "root" $ "name" "reply-engine"). */}}
 {{- define "frontdesk.name" -}}
 {{- printf "%s-%s" (include "frontdesk.fullname" .root) .name -}}

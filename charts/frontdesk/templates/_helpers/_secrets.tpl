@@ -71,14 +71,14 @@ All are made in one go and remembered in .Values, so that every template of one 
 {{- $given | default (include "frontdesk.name" (dict "root" . "name" "postgresql")) -}}
 {{- end -}}
 
-{{/* A generated Secret; (dict "root" $ "name" "keys" "keep" true). "keep": it survives `helm uninstall`, as what it
-opens does. */}}
+{{/* A generated Secret; (dict "root" $ "name" "keys" "keep" true "annotations" map). "keep": it survives
+`helm uninstall`, as what it opens does. */}}
 {{- define "frontdesk.generatedSecret" -}}
 {{- include "frontdesk.secrets.ready" .root -}}
 apiVersion: v1
 kind: Secret
 metadata:
-  {{- $annotations := ternary (dict "helm.sh/resource-policy" "keep") dict (.keep | default false) }}
+  {{- $annotations := merge (ternary (dict "helm.sh/resource-policy" "keep") dict (.keep | default false)) (.annotations | default dict) }}
   {{- include "frontdesk.metadata" (merge (dict "annotations" $annotations) .) | nindent 2 }}
 type: Opaque
 data:
