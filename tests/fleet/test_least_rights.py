@@ -13,6 +13,7 @@ from frontdesk.api.fleet.v1 import fleet_service_pb2 as pb
 from frontdesk.api.fleet.v1.fleet_service_pb2_grpc import FleetServiceStub
 from frontdesk.kit.rpc.channel import NatsChannel
 from frontdesk.provision import provision
+from support.metrics import parse
 from support.permissions import PASSWORD, configuration
 from support.processes import Fleet
 
@@ -28,7 +29,8 @@ def database_url(admin: str, service: str) -> str:
 @pytest.fixture
 async def fleet(tmp_path: Path, postgres: str) -> AsyncIterator[Fleet]:
     databases = {service: database_url(postgres, service) for service in SERVICES}
-    fleet = Fleet(tmp_path, gateways=0, engines=0, databases=databases)
+    settings = {"OTEL_SDK_DISABLED": "false", "FRONTDESK_READINGS_SECONDS": "1"}
+    fleet = Fleet(tmp_path, gateways=0, engines=0, databases=databases, settings=settings)
     fleet.nats.extra_config = configuration((fleet.nats.user, fleet.nats.password))
     await fleet.start()
     environ = {
@@ -74,5 +76,11 @@ async def test_a_buyer_is_answered_under_least_rights(fleet: Fleet) -> None:
     assert [one.presence for one in picture.replicas] == [pb.PRESENCE_LIVE, pb.PRESENCE_LIVE]
     assert not any(stream.problem for stream in picture.streams)
     await nc.close()
+    for service in SERVICES:
+        port = fleet.programs[f"{service}-0"].environ["FRONTDESK_METRICS_PORT"]
+        async with fleet.http.get(f"http://127.0.0.1:{port}/metrics") as response:
+            told = parse(await response.text())
+        assert told["frontdesk_consumer_waiting"]
+        assert max(told["frontdesk_reading_age_seconds"].values()) < 10
     log = (fleet.folder / "nats" / "nats.log").read_text()
     assert [line for line in log.splitlines() if "Violation" in line] == []

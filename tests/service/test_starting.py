@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -31,7 +30,7 @@ from frontdesk.kit.tokens import generate_key_pair
 from frontdesk.provision import provision
 from support.certificates import self_signed
 from support.permissions import PASSWORD, RIGHTS, Rights, configuration
-from support.processes import Program
+from support.processes import Program, free_port
 from support.shards import Recorder
 from support.waiting import until, until_async
 
@@ -62,13 +61,6 @@ def test_the_fleet_knows_services_without_loading_them() -> None:
     program = "import frontdesk.fleet, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not {"fastapi", "grpc", "sqlalchemy", "aiohttp", "nats"} & set(done.stdout.split())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass

@@ -152,7 +152,7 @@ class Fleet(Marketplace):
             or f"sqlite+aiosqlite:///{self.folder / service}.db",
             "FRONTDESK_SECRET_KEYS": self._secret,
             "FRONTDESK_JWT_PUBLIC_KEYS": self._public_key,
-            "FRONTDESK_METRICS_PORT": str(_free_port()),
+            "FRONTDESK_METRICS_PORT": str(free_port()),
             "FRONTDESK_LOG_LEVEL": "INFO",
             "FRONTDESK_REPLICA": name,
             "FRONTDESK_GOOFISH_WS_URL": self._addresses["ws_url"],
@@ -201,7 +201,8 @@ class Fleet(Marketplace):
         await self.nats.stop()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody uses now."""
     import socket
 
     with socket.socket() as probe:

@@ -35,6 +35,7 @@ from frontdesk.connection_gateway.fleet.annotate import Annotator
 from frontdesk.connection_gateway.fleet.census import Census
 from frontdesk.connection_gateway.fleet.report import Reporter
 from frontdesk.connection_gateway.platforms.goofish.adapter import Goofish
+from frontdesk.connection_gateway.readings import add_readings
 from frontdesk.connection_gateway.rpc.accounts import AccountServicer
 from frontdesk.connection_gateway.rpc.fleet import FleetServicer
 from frontdesk.connection_gateway.rpc.platform import PlatformServicer
@@ -53,6 +54,7 @@ from frontdesk.kit.rpc.server import RpcServer
 from frontdesk.kit.secrets import SecretBox
 from frontdesk.kit.shards.manager import ShardManager
 from frontdesk.kit.shards.model import ShardSettings
+from frontdesk.kit.telemetry.readings import Readings
 
 NAME = "connection-gateway"
 SCHEMA = "connection_gateway"
@@ -75,6 +77,7 @@ class ConnectionGateway:
         self._clock = clock or SystemClock()
         self._patience = Patience(log.warning, self._clock)
         self._started = False
+        self._readings: Readings | None = None
         self.registrations: list[Registration] = []
         self.shards: ShardManager
 
@@ -128,6 +131,10 @@ class ConnectionGateway:
         self._spawn(f"{NAME} monitor", self.monitor.run())
         if (pod := settings.pod()) is not None:
             self._spawn(f"{NAME} annotations", Annotator(pod, self.reporter.held, clock).run())
+        if settings.measures:
+            self._readings = Readings(settings.readings_seconds, clock)
+            add_readings(self._readings, self.bus, self.reporter)
+            self._spawn(f"{NAME} readings", self._readings.run())
         self._started = True
 
     async def _connect(self) -> None:
@@ -213,6 +220,8 @@ class ConnectionGateway:
 
     async def stop(self, deadline_s: float) -> None:
         """Hand over all shards, write what was counted, close."""
+        if self._readings is not None:
+            self._readings.stop()
         await self.shards.stop(deadline_s * 0.7)
         await self.supervisor.stop()
         await self.rpc.drain(deadline_s * 0.1)

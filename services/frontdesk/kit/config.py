@@ -306,6 +306,22 @@ class TelemetrySettings(Settings):
         description="Where logs go besides stderr; not set: `otlp` when an endpoint is set, else `none`.",
     )
 
+    readings_seconds: float = Field(
+        default=15.0, ge=1, le=300, description="How often what waits is read for the metrics, seconds."
+    )
+
+    @property
+    def pushed_metrics(self) -> Literal["otlp", "console", "none"]:
+        """Where metrics are pushed."""
+        if self.otel_sdk_disabled:
+            return "none"
+        return self.otel_metrics_exporter or ("otlp" if self.otel_endpoint else "none")
+
+    @property
+    def measures(self) -> bool:
+        """Whether anybody gets the metrics, by pushing or by pulling."""
+        return not self.otel_sdk_disabled and (self.pushed_metrics != "none" or self.metrics_port is not None)
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:

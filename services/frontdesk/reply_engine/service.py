@@ -28,6 +28,7 @@ from frontdesk.kit.patience import Patience
 from frontdesk.kit.rpc.channel import NatsChannel
 from frontdesk.kit.rpc.server import RpcServer
 from frontdesk.kit.secrets import SecretBox
+from frontdesk.kit.telemetry.readings import Readings
 from frontdesk.reply_engine.accounts import Accounts, GatewayPlatform
 from frontdesk.reply_engine.ai import Ai
 from frontdesk.reply_engine.chats.takeover import Takeover
@@ -40,6 +41,7 @@ from frontdesk.reply_engine.facts import FactSource
 from frontdesk.reply_engine.intake import IntakeLimits
 from frontdesk.reply_engine.orders.delivery import Deliveries
 from frontdesk.reply_engine.outbox import Outbox
+from frontdesk.reply_engine.readings import add_readings
 from frontdesk.reply_engine.rpc.chats import ChatServicer
 from frontdesk.reply_engine.rpc.orders import OrderServicer
 from frontdesk.reply_engine.rpc.replies import ReplyServicer
@@ -70,6 +72,7 @@ class ReplyEngine:
         self._clock = clock or SystemClock()
         self._patience = Patience(log.warning, self._clock)
         self._started = False
+        self._readings: Readings | None = None
         self._consumers: list[Consumer] = []
         self.registrations: list[Registration] = []
 
@@ -84,6 +87,11 @@ class ReplyEngine:
             self.rpc.add(register, servicer)
         await self.rpc.start()
         await self._consume()
+        if settings.measures:
+            self._readings = Readings(settings.readings_seconds, self._clock)
+            unreported_ms = settings.unreported_seconds * 1000
+            add_readings(self._readings, self.bus, self.database, self._clock, unreported_ms)
+            self._spawn(f"{NAME} readings", self._readings.run())
         self._started = True
 
     async def _connect(self) -> None:
@@ -184,6 +192,8 @@ class ReplyEngine:
 
     async def stop(self, deadline_s: float) -> None:
         """Finish what is in work, give back the rest, close."""
+        if self._readings is not None:
+            self._readings.stop()
         await asyncio.gather(*(c.drain(deadline_s * 0.6) for c in self._consumers))
         await self.rpc.drain(deadline_s * 0.2)
         await self.channel.close()

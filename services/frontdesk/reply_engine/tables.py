@@ -19,9 +19,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData()
+_WAITING = text("waiting_since_ms > 0")
 
 
 def _id(name: str, *, primary_key: bool = False, nullable: bool = False) -> Column[str]:
@@ -115,6 +117,7 @@ chats = Table(
     Column("traceparent", String(64), nullable=False, default="", server_default=""),
     Index("ix_chats_organization", "organization_id", "last_message_at_ms"),
     Index("ix_chats_due", "due_at_ms"),
+    Index("ix_chats_waiting", "waiting_since_ms", sqlite_where=_WAITING, postgresql_where=_WAITING),
 )
 
 messages = Table(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from frontdesk.api.fleet.v1 import fleet_service_pb2 as pb
 from frontdesk.connection_gateway.accounts.supervisor import Supervisor
-from frontdesk.connection_gateway.model import STATE_NUMBERS
+from frontdesk.connection_gateway.model import STATE_NUMBERS, State
 from frontdesk.kit.shards.manager import ShardManager
 
 
@@ -22,10 +22,14 @@ class Reporter:
         self._supervisor = supervisor
         self._not_ready = not_ready
 
+    def states(self) -> Counter[State]:
+        """How many accounts of this replica are in each state."""
+        return Counter(session.account.state for session in self._supervisor.sessions())
+
     def report(self) -> pb.Replica:
         """This replica."""
         shards, members = self._shards, self._shards.members()
-        states = Counter(session.account.state for session in self._supervisor.sessions())
+        states = self.states()
         return pb.Replica(
             replica=self.replica,
             presence=pb.PRESENCE_LIVE,

@@ -10,7 +10,8 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext, api
 
 from frontdesk.kit import subjects
-from frontdesk.kit.bus.topology import STREAMS
+from frontdesk.kit.bus.topology import STREAMS, ConsumerSpec
+from frontdesk.kit.errors import Unavailable
 
 # The server's own limit for one list of consumers.
 _PAGE = 256
@@ -45,6 +46,18 @@ class StreamLag:
 async def read_lag(js: JetStreamContext, seconds: float) -> list[StreamLag]:
     """Every stream of the product, in the order of its declaration, within `seconds`."""
     return await asyncio.gather(*(_stream(js, spec.name, seconds) for spec in STREAMS))
+
+
+async def read_consumers(
+    js: JetStreamContext, specs: Iterable[ConsumerSpec], seconds: float
+) -> list[tuple[str, ConsumerLag]]:
+    """Stream and lag of each durable consumer, by the right to look at just those; raises Unavailable."""
+    try:
+        async with asyncio.timeout(seconds):
+            found = await asyncio.gather(*(js.consumer_info(spec.stream, spec.name) for spec in specs))
+    except (NatsError, OSError) as error:
+        raise Unavailable(f"NATS does not tell what waits: {error or type(error).__name__}") from error
+    return [(info.stream_name, row) for info in found for row in sum_up([info])]
 
 
 async def _stream(js: JetStreamContext, name: str, seconds: float) -> StreamLag:

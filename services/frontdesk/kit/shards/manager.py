@@ -138,6 +138,7 @@ class ShardManager:
     async def start(self) -> None:
         """Announce this member and begin to take shards; raises Unavailable when NATS does not answer."""
         self._reconnects = self._nc.stats["reconnects"]
+        metrics.losses.add(0)  # a series that begins with its first loss shows no increase
         await self._store.open()
         await self._announce()
         await self._audit()

@@ -18,6 +18,22 @@ ENGINE_TAKE_IN = "reply-engine take in"
 ENGINE_DECIDE = "reply-engine decide"
 ENGINE_STEP = "frontdesk.step"
 
+# What waits, read at an interval (kit/telemetry/readings.py).
+READINGS_SCOPE = "frontdesk.kit.telemetry.readings"
+READING = "frontdesk.reading"
+READING_AGE = "frontdesk.reading.age"
+STREAM = "messaging.destination.name"
+CONSUMER = "messaging.consumer.group.name"
+STREAM_MESSAGES = "frontdesk.stream.messages"
+STREAM_SIZE = "frontdesk.stream.size"
+CONSUMER_WAITING = "frontdesk.consumer.waiting"
+CONSUMER_IN_WORK = "frontdesk.consumer.in_work"
+ACCOUNTS = "frontdesk.accounts"
+ACCOUNT_STATE = "frontdesk.account.state"
+CHATS_WAITING = "frontdesk.chats.waiting"
+CHATS_WAITING_AGE = "frontdesk.chats.waiting.age"
+SENDS_UNREPORTED = "frontdesk.sends.unreported"
+
 HTTP_SCOPE = "frontdesk.kit.http"
 
 HTTP_SERVER_DURATION = "http.server.request.duration"

@@ -57,7 +57,7 @@ class Telemetry:
         off = settings.otel_sdk_disabled
         default: Exporter = "otlp" if settings.otel_endpoint else "none"
         traces = "none" if off else settings.otel_traces_exporter or default
-        pushed = "none" if off else settings.otel_metrics_exporter or default
+        pushed = settings.pushed_metrics
         logs = "none" if off else settings.otel_logs_exporter or default
         if traces != "none":
             self._set_up_traces(traces)
