@@ -8,7 +8,9 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from chart import live, promql
 from chart.manifests import Manifests
 from chart.toolbox import ROOT
 
@@ -17,8 +19,6 @@ SETTING = re.compile(r"FRONTDESK_[A-Z0-9_]+|OTEL_[A-Z0-9_]+")
 USER = re.compile(
     r"user: ([\w-]+), .+\n.+\n\s+publish \{ allow: (\[.*\]) \}\n\s+subscribe \{ allow: (\[.*\]) \}"
 )
-METRIC = re.compile(r"\b((?:frontdesk|http_server)_[a-z_]+)")
-_SUFFIXES = re.compile(r"(_total|_bucket|_count|_sum)$")
 
 
 def settings(renderings: Sequence[Manifests]) -> Iterator[str]:
@@ -54,21 +54,38 @@ def alerts(renderings: Sequence[Manifests]) -> Iterator[str]:
 
 
 def metrics(renderings: Sequence[Manifests]) -> Iterator[str]:
-    """Frontdesk's metrics in alerts and on the dashboard are ones that the code has."""
-    source = ROOT / "services" / "frontdesk" / "kit"
-    code = "".join(path.read_text() for path in source.rglob("*.py"))
-    used: set[str] = set()
+    """What alerts and dashboard ask for, with its labels, stands in the /metrics of real services."""
+    alerting, drawn = expressions(renderings)
+    if not alerting or not drawn:
+        yield "no scenario has alerts and a dashboard"
+        return
+    every = {**alerting, **drawn}
+    real = live.metrics(lambda found: not any(promql.problems(every, found)))
+    yield from promql.problems(every, real)
+
+
+def expressions(renderings: Sequence[Manifests]) -> tuple[dict[str, str], dict[str, str]]:
+    """PromQL by where it stands: that of alerts, and that of dashboards."""
+    alerting: dict[str, str] = {}
+    drawn: dict[str, str] = {}
     for manifests in renderings:
         for item in manifests.of("PrometheusRule"):
-            used.update(METRIC.findall(json.dumps(item["spec"])))
+            for group in item["spec"]["groups"]:
+                alerting.update({rule["alert"]: rule["expr"] for rule in group["rules"]})
         for item in manifests.of("ConfigMap"):
             for name, text in item["data"].items():
-                if name.endswith(".json"):
-                    used.update(METRIC.findall(text))
-    for name in sorted(used):
-        stem = _SUFFIXES.sub("", _SUFFIXES.sub("", name)).removesuffix("_seconds").replace("_", ".")
-        if f'"{stem}"' not in re.sub(r"(?<=[a-z])_(?=[a-z]+\")", ".", code):
-            yield f"no metric of the code is called {name}"
+                if name.endswith(".json") and "panels" in (dashboard := json.loads(text)):
+                    drawn.update(_drawn(dashboard))
+    return alerting, drawn
+
+
+def _drawn(dashboard: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            yield f"{panel['title']} {target['refId']}", target["expr"]
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            yield f"variable {variable['name']}", variable["query"]
 
 
 def nats_rights(renderings: Sequence[Manifests]) -> Iterator[str]:

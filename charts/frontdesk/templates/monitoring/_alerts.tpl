@@ -48,27 +48,61 @@
   annotations:
     summary: The volume {{ "{{" }} $labels.persistentvolumeclaim {{ "}}" }} is nearly full.
     runbook: Enlarge the claim. NATS refuses messages when it is full, PostgreSQL stops.
-{{- if .Values.monitoring.natsExporter.enabled }}
-{{- $streams := printf "namespace=%q" .Release.Namespace }}
+{{- $here := printf "namespace=%q" .Release.Namespace }}
+{{- $limits := .Values.monitoring.prometheusRule }}
 - alert: FrontdeskMessagesWait
-  expr: max by (stream_name, consumer_name) (jetstream_consumer_num_pending{ {{- $streams -}} ,stream_name=~"INBOUND|OUTBOUND|TIMERS"}) > {{ .Values.monitoring.prometheusRule.waitingMessages }}
+  expr: max by (messaging_destination_name, messaging_consumer_group_name) (frontdesk_consumer_waiting{ {{- $here -}} ,messaging_destination_name=~"INBOUND|OUTBOUND|TIMERS"}) > {{ $limits.waitingMessages }}
   for: 2m
   labels: {severity: critical}
   annotations:
-    summary: Messages wait in {{ "{{" }} $labels.stream_name {{ "}}" }}; buyers are not answered.
+    summary: Messages wait in {{ "{{" }} $labels.messaging_destination_name {{ "}}" }}; buyers are not answered.
     runbook: INBOUND and TIMERS want the reply-engine, OUTBOUND a gateway. Are they ready, is the database slow?
 - alert: FrontdeskDeadLetters
-  expr: max(increase(jetstream_stream_total_messages{ {{- $streams -}} ,stream_name="DEAD"}[15m])) > 0
+  expr: max(delta(frontdesk_stream_messages{ {{- $here -}} ,messaging_destination_name="DEAD"}[15m])) > 0
   labels: {severity: warning}
   annotations:
     summary: A message could not be handled by anybody.
     runbook: DEAD keeps it for thirty days with the reason.
 - alert: FrontdeskStreamFilling
-  expr: max by (stream_name) (jetstream_stream_total_bytes{ {{- $streams -}} ,stream_name=~"INBOUND|OUTBOUND|TIMERS|NOTIFY"}) > 0.8 * {{ .Values.provision.streamMegabytes }} * 1024 * 1024
+  expr: max by (messaging_destination_name) (frontdesk_stream_size_bytes{ {{- $here -}} ,messaging_destination_name=~"INBOUND|OUTBOUND|TIMERS|NOTIFY"}) > 0.8 * {{ .Values.provision.streamMegabytes }} * 1024 * 1024
   for: 5m
   labels: {severity: critical}
   annotations:
-    summary: '{{ "{{" }} $labels.stream_name {{ "}}" }} is nearly full and will refuse messages.'
+    summary: '{{ "{{" }} $labels.messaging_destination_name {{ "}}" }} is nearly full and will refuse messages.'
     runbook: Whoever reads it is away or too slow; see FrontdeskMessagesWait.
-{{- end }}
+- alert: FrontdeskAccountsFailed
+  expr: sum(frontdesk_accounts{ {{- $here -}} ,frontdesk_account_state="FAILED"}) > 0
+  for: 5m
+  labels: {severity: warning}
+  annotations:
+    summary: '{{ "{{" }} $value {{ "}}" }} accounts are FAILED and wait for a person.'
+    runbook: '`frontdesk account list` has the reason of each, and the marketplace''s link if it gave one.'
+- alert: FrontdeskAccountsOffline
+  expr: sum(frontdesk_accounts{ {{- $here -}} ,frontdesk_account_state=~"CONNECTING|RECONNECTING"}) > 0.2 * sum(frontdesk_accounts{ {{- $here -}} ,frontdesk_account_state=~"CONNECTED|CONNECTING|RECONNECTING"})
+  for: 10m
+  labels: {severity: critical}
+  annotations:
+    summary: More than one account in five does not get online.
+    runbook: Does the marketplace answer, may gateway pods reach it? The log of a gateway has the error of each try.
+- alert: FrontdeskSendsUnreported
+  expr: max(frontdesk_sends_unreported{ {{- $here -}} }) > 0
+  for: 5m
+  labels: {severity: warning}
+  annotations:
+    summary: '{{ "{{" }} $value {{ "}}" }} answers were decided and nobody says what became of them.'
+    runbook: They are published again and again. Are gateways ready, is the account of the chats online?
+- alert: FrontdeskChatsWait
+  expr: max(frontdesk_chats_waiting{ {{- $here -}} }) > {{ $limits.waitingChats }}
+  for: 15m
+  labels: {severity: warning}
+  annotations:
+    summary: '{{ "{{" }} $value {{ "}}" }} chats wait for a person.'
+    runbook: Answer them; or is the stop switch on, is a rule missing, is the AI away? `frontdesk chat list` has the reasons.
+- alert: FrontdeskReadingsOld
+  expr: max by (pod, frontdesk_reading) (frontdesk_reading_age_seconds{ {{- $here -}} }) > {{ $limits.readingSeconds }}
+  for: 2m
+  labels: {severity: warning}
+  annotations:
+    summary: '{{ "{{" }} $labels.pod {{ "}}" }} can not read what waits ({{ "{{" }} $labels.frontdesk_reading {{ "}}" }}); other alerts are blind.'
+    runbook: Its log says why, once; NATS or the database is away or very slow, or the NATS user lacks a right.
 {{- end -}}
