@@ -9,6 +9,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 
+from frontdesk.kit.disconnect import disconnect
 from frontdesk.kit.nats_server import NatsServer
 
 pytest_plugins = ["support.fixtures", "support.postgres"]
@@ -28,4 +29,4 @@ async def nc(nats_server: NatsServer) -> AsyncIterator[Client]:
     """A connected client of `nats_server`."""
     client = await nats.connect(nats_server.url)
     yield client
-    await client.close()
+    await disconnect(client)

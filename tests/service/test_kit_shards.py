@@ -13,6 +13,7 @@ import pytest
 
 from frontdesk.kit import subjects
 from frontdesk.kit.clock import SystemClock
+from frontdesk.kit.disconnect import disconnect
 from frontdesk.kit.errors import FailedPrecondition, NotFound, Unavailable
 from frontdesk.kit.nats_server import NatsServer
 from frontdesk.kit.shards import Member, ShardManager, ShardSettings
@@ -28,7 +29,7 @@ async def fleet(nats_server: NatsServer) -> AsyncIterator[Fleet]:
     yield fleet
     await asyncio.gather(*(node.manager.stop(1.0) for node in fleet.nodes))
     sampling.cancel()
-    await asyncio.gather(*(node.nc.close() for node in fleet.nodes))
+    await asyncio.gather(*(disconnect(node.nc) for node in fleet.nodes))
     assert fleet.samples > 0
     assert fleet.twice == []
 

@@ -21,6 +21,7 @@ import aiohttp
 import nats
 from nats.aio.client import Client
 
+from frontdesk.kit.disconnect import disconnect
 from frontdesk.kit.nats_server import NatsServer
 from frontdesk.kit.rpc.channel import NatsChannel
 from frontdesk.kit.secrets import generate_key
@@ -195,7 +196,7 @@ class Fleet(Marketplace):
         if hasattr(self, "http"):
             await self.http.close()
             await self.channel.close()
-            await self.nc.close()
+            await disconnect(self.nc)
         if hasattr(self, "simulator"):
             await self.simulator.end(signal.SIGTERM, 5)
         await self.nats.stop()

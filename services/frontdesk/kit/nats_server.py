@@ -38,6 +38,7 @@ class NatsServer:
     password: str = "frontdesk"  # noqa: S105 - the default of tests on loopback; `up` gives its own
     port: int = -1
     extra_config: str = ""
+    end_seconds: float = 10.0
     process: asyncio.subprocess.Process | None = field(default=None, repr=False)
 
     @property
@@ -78,7 +79,7 @@ class NatsServer:
         )
 
     async def stop(self) -> None:
-        """End the server in order."""
+        """End the server in order; one that stands still is killed after `end_seconds`."""
         await self._end(signal.SIGTERM)
 
     async def kill(self) -> None:
@@ -90,7 +91,12 @@ class NatsServer:
             return
         if self.process.returncode is None:
             self.process.send_signal(how)
-            await self.process.wait()
+            try:
+                async with asyncio.timeout(self.end_seconds):
+                    await self.process.wait()
+            except TimeoutError:
+                self.process.kill()
+                await self.process.wait()
         self.process = None
 
 

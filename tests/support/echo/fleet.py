@@ -10,6 +10,7 @@ from typing import Any, Self
 import nats
 from nats.aio.client import Client
 
+from frontdesk.kit.disconnect import disconnect
 from frontdesk.kit.errors import Unauthenticated
 from frontdesk.kit.principal import Principal
 from frontdesk.kit.rpc.channel import NatsChannel
@@ -95,4 +96,4 @@ class Fleet:
         for server in self._servers:
             await server.drain(0)
         for nc in self.connections:
-            await nc.close()
+            await disconnect(nc)

@@ -26,6 +26,7 @@ from nats.js import JetStreamContext, api
 from frontdesk.kit import subjects, tasks
 from frontdesk.kit.bus.topology import ensure_streams
 from frontdesk.kit.config import NatsSettings
+from frontdesk.kit.disconnect import disconnect
 from frontdesk.kit.errors import (
     FailedPrecondition,
     FrontdeskError,
@@ -43,6 +44,7 @@ MOST_SUBJECT = 1024
 # What the server says when a stream is full: of bytes or messages, of a subject's messages.
 _FULL = frozenset({10047, 10077})
 TRACEPARENT = "traceparent"
+DRAIN_S = 5.0
 _DENIED = re.compile(r'permissions violation for (?:publish|subscription) to "([^"]+)"', re.IGNORECASE)
 _REFUSALS = ("authorization violation", "user authentication", "account authentication")
 
@@ -209,7 +211,7 @@ class Bus:
         try:
             await contact.made(connecting, settings.connect_patience)
         except BaseException:
-            await _abandon(client)
+            await disconnect(client)
             raise
         bus = cls(client, settings)
         bus._denied = contact.denied
@@ -353,15 +355,17 @@ class Bus:
             raise Unavailable(f"stream {stream}: {error}") from error
 
     async def close(self) -> None:
-        """Flush what is written and close."""
+        """Flush what is written, for a few seconds at most, and close."""
         self._closing = True
         if self.nc.is_connected:
-            try:
-                await self.nc.drain()
-            except (NatsError, TimeoutError, OSError) as error:
+            draining = asyncio.ensure_future(self.nc.drain())
+            await asyncio.wait((draining,), timeout=DRAIN_S)
+            if not draining.done():
+                log.warning("NATS does not take what was written last: it is dropped")
+            elif not draining.cancelled() and (error := draining.exception()) is not None:
                 log.info("NATS closed in disorder: %s", error)
-        if not self.nc.is_closed:
-            await self.nc.close()
+            await tasks.end([draining])
+        await disconnect(self.nc)
 
 
 def _tls(settings: BusSettings) -> ssl.SSLContext | None:
@@ -373,15 +377,6 @@ def _tls(settings: BusSettings) -> ssl.SSLContext | None:
     except OSError as error:
         what = "nats_ca_file" if settings.ca_file is not None else "nats_creds"
         raise InvalidArgument(what, f"can't be read: {error}") from error
-
-
-async def _abandon(client: Client) -> None:
-    """Close what a connection that did not come about has opened."""
-    try:
-        async with asyncio.timeout(1):
-            await client.close()
-    except (NatsError, OSError) as error:
-        log.debug("NATS closed in disorder: %s", error)
 
 
 def _header_block(headers: Mapping[str, str]) -> bytes:
