@@ -7,10 +7,15 @@ from pathlib import Path
 
 import nats
 import pytest
+from hypothesis import HealthCheck, settings
 from nats.aio.client import Client
 
 from frontdesk.kit.disconnect import disconnect
 from frontdesk.kit.nats_server import NatsServer
+
+# A loaded machine is slow at drawing and at trying examples, which is no fault of what is tried.
+settings.register_profile("frontdesk", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("frontdesk")
 
 pytest_plugins = ["support.fixtures", "support.postgres"]
 
