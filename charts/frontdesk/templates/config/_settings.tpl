@@ -27,13 +27,34 @@
 {{- $_ := set $settings "OTEL_METRICS_EXPORTER" (ternary "otlp" "none" $.Values.telemetry.pushMetrics) -}}
 {{- $_ := set $settings "OTEL_LOGS_EXPORTER" (ternary "otlp" "none" $.Values.telemetry.pushLogs) -}}
 {{- end -}}
+{{- $_ := merge $settings (include "frontdesk.settings.heartbeat" . | fromYaml) -}}
 {{- range $key, $value := mergeOverwrite $settings .Values.settings }}
 {{ $key }}: {{ $value | toString | quote }}
 {{- end }}
 {{- end -}}
 
-{{/* The number of shards says which replica an account belongs to: it is fixed when the release is installed. */}}
+{{/* Seconds between heartbeats to the marketplace and of silence, by preset (X-01). */}}
+{{- define "frontdesk.settings.heartbeat" -}}
+{{- $preset := get (dict "default" (list 15 30) "relaxed" (list 30 60)) .Values.heartbeat.preset -}}
+{{- $interval := .Values.heartbeat.intervalSeconds | default (first $preset) -}}
+{{- $timeout := .Values.heartbeat.timeoutSeconds | default (last $preset) -}}
+{{- if le (float64 $timeout) (float64 $interval) -}}
+{{- fail (printf "heartbeat.timeoutSeconds is %v: it must be more than the %v seconds between two heartbeats" $timeout $interval) -}}
+{{- end -}}
+FRONTDESK_HEARTBEAT_INTERVAL_SECONDS: {{ $interval }}
+FRONTDESK_HEARTBEAT_TIMEOUT_SECONDS: {{ $timeout }}
+{{- end -}}
+
+{{/*
+The number of shards says which replica an account belongs to: it is fixed when the release is installed. A database comes
+from a Secret: replicas can't share SQLite, a file in a pod (X-16).
+*/}}
 {{- define "frontdesk.settings.guard" -}}
+{{- range $name, $values := merge (dict "settings" .Values) .Values.services -}}
+{{- if hasKey ($values.settings | default dict) "FRONTDESK_DATABASE_URL" -}}
+{{- fail (printf "FRONTDESK_DATABASE_URL in the settings of %s: replicas share PostgreSQL, whose URL is in the Secret postgresql.external.existingSecret" (eq $name "settings" | ternary "all services" $name)) -}}
+{{- end -}}
+{{- end -}}
 {{- $found := lookup "v1" "ConfigMap" .Release.Namespace (include "frontdesk.name" (dict "root" . "name" "settings")) -}}
 {{- $before := get (($found).data | default dict) "FRONTDESK_SHARDS" -}}
 {{- if and $before (ne $before (toString .Values.shards)) -}}
