@@ -24,7 +24,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext, api
 
 from frontdesk.kit import subjects, tasks
-from frontdesk.kit.bus.topology import ensure_streams
+from frontdesk.kit.bus.topology import MAKING, ensure_streams
 from frontdesk.kit.config import NatsSettings
 from frontdesk.kit.disconnect import disconnect
 from frontdesk.kit.errors import (
@@ -137,7 +137,9 @@ class _Contact:
     async def failed(self, error: Exception) -> None:
         if (denied := _DENIED.search(str(error))) is not None:
             if denied[1] not in self.denied:
-                log.info("NATS client: %s", error)
+                # Who may not make what is missing waits for whoever may; any other refusal is a fault.
+                level = logging.INFO if denied[1].startswith(MAKING) else logging.WARNING
+                log.log(level, "NATS client: %s", error)
             self.denied.add(denied[1])
             return
         if self.bus is None:

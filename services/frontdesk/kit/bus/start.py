@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from frontdesk.kit.bus.connection import Bus, BusSettings
 from frontdesk.kit.bus.topology import (
+    MAKING,
     BucketSpec,
     ConsumerSpec,
     ensure_bucket,
@@ -22,8 +23,6 @@ from frontdesk.kit.errors import PermissionDenied, Unavailable
 from frontdesk.kit.patience import Patience
 
 CONNECT_S = 5.0
-# What only `frontdesk provision` need be allowed; refused subjects are told in lower case.
-_MAKING = ("$js.api.stream.create.", "$js.api.stream.update.", "$js.api.consumer.durable.create.")
 
 T = TypeVar("T")
 
@@ -54,7 +53,7 @@ async def permitted(bus: Bus, attempt: Callable[[], Awaitable[T]]) -> T:
     try:
         return await attempt()
     except Unavailable as error:
-        lacking = sorted(subject for subject in bus.denied if not subject.startswith(_MAKING))
+        lacking = sorted(subject for subject in bus.denied if not subject.startswith(MAKING))
         if lacking:
             raise PermissionDenied(
                 f"the NATS user {bus.settings.user or bus.settings.name} may not use {', '.join(lacking)}: "
@@ -83,4 +82,4 @@ async def _present(bus: Bus, consumers: Sequence[ConsumerSpec], buckets: Sequenc
 
 
 def _may_not_make(bus: Bus) -> bool:
-    return any(subject.startswith(_MAKING) for subject in bus.denied)
+    return any(subject.startswith(MAKING) for subject in bus.denied)

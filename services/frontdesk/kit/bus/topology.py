@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 # What an `ensure` did; None is nothing.
 Change = Literal["made", "changed"]
 
+# Subjects that only `frontdesk provision` need be allowed to use, in lower case, as refusals are told.
+MAKING = ("$js.api.stream.create.", "$js.api.stream.update.", "$js.api.consumer.durable.create.")
+
 DAY = 86_400.0
 MIB = 1024 * 1024
 
