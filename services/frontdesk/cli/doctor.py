@@ -6,11 +6,12 @@ import asyncio
 import shutil
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from rich.console import Console
+from rich.markup import escape
 
 from frontdesk import fleet
 from frontdesk.cli.local import Local
@@ -38,9 +39,9 @@ async def examine(data: Path, console: Console) -> int:
     findings = [*await _installation(data), *await _services(data)]
     for finding in findings:
         mark = "[green]ok[/]  " if finding.well else "[red]FAIL[/]"
-        console.print(f"{mark}  {finding.what}: {finding.seen}", highlight=False)
+        console.print(f"{mark}  {finding.what}: {escape(finding.seen)}", highlight=False)
         if not finding.well and finding.advice:
-            console.print(f"      → {finding.advice}", highlight=False)
+            console.print(f"      → {escape(finding.advice)}", highlight=False)
     bad = sum(not finding.well for finding in findings)
     console.print("all is well" if not bad else f"{bad} of {len(findings)} checks failed")
     return int(bool(bad))
@@ -120,7 +121,8 @@ async def _nats(settings: NatsSettings) -> str:
     from frontdesk.kit.bus.connection import bus_settings
 
     try:
-        bus = await Bus.connect(bus_settings(settings, "doctor"), ensure=False)
+        where = replace(bus_settings(settings, "doctor"), connect_patience=TIMEOUT_S)
+        bus = await Bus.connect(where, ensure=False)
         try:
             await bus.js.account_info()
         finally:

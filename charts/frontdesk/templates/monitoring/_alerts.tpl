@@ -97,7 +97,7 @@
   labels: {severity: warning}
   annotations:
     summary: '{{ "{{" }} $value {{ "}}" }} chats wait for a person.'
-    runbook: Answer them; or is the stop switch on, is a rule missing, is the AI away? `frontdesk chat list` has the reasons.
+    runbook: Answer them; or is the stop switch on, is a rule missing, is the AI away? `frontdesk chat list --waiting` has them.
 - alert: FrontdeskReadingsOld
   expr: max by (pod, frontdesk_reading) (frontdesk_reading_age_seconds{ {{- $here -}} }) > {{ $limits.readingSeconds }}
   for: 2m
