@@ -15,7 +15,20 @@ T = TypeVar("T")
 
 
 async def end(tasks: Iterable[asyncio.Future[Any]], again_s: float = 1.0) -> None:
-    """Cancel tasks until each is done, asking again every `again_s` seconds; raises none of their errors."""
+    """Cancel tasks until each is done, asking again every `again_s` seconds; raises none of their errors.
+
+    Whoever is cancelled while it waits here gives up the waiting only: what is left is still asked.
+    """
+    left = {task for task in tasks if not task.done()}
+    try:
+        await _end(left, again_s)
+    except asyncio.CancelledError:
+        if any(not task.done() for task in left):
+            background(_end(left, again_s))
+        raise
+
+
+async def _end(tasks: Iterable[asyncio.Future[Any]], again_s: float) -> None:
     left = {task for task in tasks if not task.done()}
     while left:
         for task in left:
