@@ -78,7 +78,13 @@ def arm(step: str, death: Death) -> None:
     elif step == "after the outbox published":
         _around(Outbox, "publish", nothing, death)
     elif step == "before an acknowledgement":
-        _around(Consumer, "_answer_all", death, nothing)
+        answer_all = Consumer._answer_all
+
+        def die_first(*arguments: Any) -> None:
+            death()
+            answer_all(*arguments)
+
+        Consumer._answer_all = die_first  # type: ignore[method-assign]
     else:
         _around(Engine, "on_reports", nothing, death)
 
