@@ -8,12 +8,12 @@ services, a keyword rule, debounce 0. Four measurements in one run:
 - floor: bare JetStream hops with nats-py on uvloop, 64 publishes in flight with `Nats-Msg-Id`, fetch of 100,
   an ack each; a message has four, as in the product: INBOUND, OUTBOUND and the report on EVENTS are read, the
   message's own event on EVENTS is stored for whoever watches
-- rate: as many messages as the fleet takes with 256 in flight; lost and duplicated are the simulator's count
+- rate: as many messages as the fleet takes with 384 in flight; lost and duplicated are the simulator's count
 - latency: the same at 50 messages/s, from the push's write to the answer in the chat
 - memory: resident memory of a gateway with 2,000 accounts connected, less that of one with none, by account,
   without and with TLS
 
-Prints one line of JSON. `ratio` is rate to floor.
+Prints one line of JSON. `ratio` is rate to floor; the floor is measured before and after.
 """
 
 from __future__ import annotations
@@ -136,9 +136,12 @@ async def memory(folder: Path, accounts: int, tls: tuple[Path, Path] | None) -> 
 async def run(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="frontdesk-bench-") as name:
         folder = Path(name)
-        floor_rate = await floor(folder, arguments.messages)
+        before = await floor(folder / "before", arguments.messages)
         line: dict[str, object] = {"bench": "spine", "accounts": arguments.accounts}
         line |= await spine(folder, arguments.accounts, arguments.messages)
+        # Half of it before and half after, as a shared machine is not equally fast all the time.
+        after = await floor(folder / "after", arguments.messages)
+        floor_rate = 2 / (1 / before + 1 / after)
         line["floor_rate_per_s"] = round(floor_rate, 1)
         line["ratio"] = round(float(str(line["rate_per_s"])) / floor_rate, 3)
         if arguments.memory_accounts:
