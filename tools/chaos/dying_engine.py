@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from frontdesk import fleet
-from frontdesk.kit.bus.consumer import Consumer
+from frontdesk.kit.bus.consumer import Consumer, Delivery
 from frontdesk.kit.config import environment
 from frontdesk.kit.database import Database
 from frontdesk.reply_engine.engine import Engine
@@ -80,9 +80,9 @@ def arm(step: str, death: Death) -> None:
     elif step == "before an acknowledgement":
         answer_all = Consumer._answer_all
 
-        def die_first(*arguments: Any) -> None:
+        def die_first(self: Consumer, batch: Sequence[Delivery], answer: bytes) -> None:
             death()
-            answer_all(*arguments)
+            answer_all(self, batch, answer)
 
         Consumer._answer_all = die_first  # type: ignore[method-assign]
     else:
