@@ -41,19 +41,18 @@ from frontdesk.connection_gateway.rpc.fleet import FleetServicer
 from frontdesk.connection_gateway.rpc.platform import PlatformServicer
 from frontdesk.connection_gateway.store import AccountStore, SessionStore
 from frontdesk.connection_gateway.topology import CONSUMERS
-from frontdesk.kit.bus import Bus
 from frontdesk.kit.bus.connection import bus_settings
-from frontdesk.kit.bus.start import open_bus, permitted
+from frontdesk.kit.bus.start import permitted
 from frontdesk.kit.bus.topology import SHARDS_BUCKET
 from frontdesk.kit.clock import Clock, SystemClock
-from frontdesk.kit.database import Database, DatabaseOptions
-from frontdesk.kit.migrations import open_database
+from frontdesk.kit.database import DatabaseOptions
 from frontdesk.kit.patience import Patience
 from frontdesk.kit.rpc.channel import NatsChannel
 from frontdesk.kit.rpc.server import RpcServer
 from frontdesk.kit.secrets import SecretBox
 from frontdesk.kit.shards.manager import ShardManager
 from frontdesk.kit.shards.model import ShardSettings
+from frontdesk.kit.stores import open_stores
 from frontdesk.kit.telemetry.readings import Readings
 
 NAME = "connection-gateway"
@@ -143,17 +142,14 @@ class ConnectionGateway:
         options = DatabaseOptions(
             settings.database_url.get_secret_value(), SCHEMA, pool_size=settings.database_pool
         )
-        self.database: Database = await open_database(options, VERSIONS, self._patience)
-        try:
-            self.bus: Bus = await open_bus(
-                bus_settings(settings, NAME, settings.nats_replicas),
-                self._patience,
-                consumers=CONSUMERS,
-                buckets=[SHARDS_BUCKET],
-            )
-        except BaseException:
-            await self.database.close()
-            raise
+        self.database, self.bus = await open_stores(
+            options,
+            VERSIONS,
+            bus_settings(settings, NAME, settings.nats_replicas),
+            self._patience,
+            consumers=CONSUMERS,
+            buckets=[SHARDS_BUCKET],
+        )
 
     def _supervisor(self, store: AccountStore) -> Supervisor:
         """The supervisor and the manager of shards, which need each other."""

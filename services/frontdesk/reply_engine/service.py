@@ -18,16 +18,16 @@ from frontdesk.api.chats.v1.chat_service_pb2_grpc import add_ChatServiceServicer
 from frontdesk.api.chats.v1.order_service_pb2_grpc import add_OrderServiceServicer_to_server
 from frontdesk.api.replies.v1.reply_service_pb2_grpc import add_ReplyServiceServicer_to_server
 from frontdesk.api.replies.v1.rule_service_pb2_grpc import add_RuleServiceServicer_to_server
-from frontdesk.kit.bus import Bus, Consumer, Timers
+from frontdesk.kit.bus import Consumer, Timers
 from frontdesk.kit.bus.connection import bus_settings
-from frontdesk.kit.bus.start import open_bus, permitted
+from frontdesk.kit.bus.start import permitted
 from frontdesk.kit.clock import Clock, SystemClock
-from frontdesk.kit.database import Database, DatabaseOptions
-from frontdesk.kit.migrations import open_database
+from frontdesk.kit.database import DatabaseOptions
 from frontdesk.kit.patience import Patience
 from frontdesk.kit.rpc.channel import NatsChannel
 from frontdesk.kit.rpc.server import RpcServer
 from frontdesk.kit.secrets import SecretBox
+from frontdesk.kit.stores import open_stores
 from frontdesk.kit.telemetry.readings import Readings
 from frontdesk.reply_engine.accounts import Accounts, GatewayPlatform
 from frontdesk.reply_engine.ai import Ai
@@ -100,14 +100,13 @@ class ReplyEngine:
         options = DatabaseOptions(
             settings.database_url.get_secret_value(), SCHEMA, pool_size=settings.database_pool
         )
-        self.database: Database = await open_database(options, VERSIONS, self._patience)
-        try:
-            self.bus: Bus = await open_bus(
-                bus_settings(settings, NAME, settings.nats_replicas), self._patience, consumers=CONSUMERS
-            )
-        except BaseException:
-            await self.database.close()
-            raise
+        self.database, self.bus = await open_stores(
+            options,
+            VERSIONS,
+            bus_settings(settings, NAME, settings.nats_replicas),
+            self._patience,
+            consumers=CONSUMERS,
+        )
 
     def _wire(self, settings: ReplyEngineSettings, clock: Clock) -> None:
         """Make the parts that need a database and a connection: the engine, its servicers, its routes."""
