@@ -74,7 +74,7 @@ class PullFeed:
         return self._bus.connected and (self._pending == 0 or silent < 3 * self._heartbeat)
 
     def wake(self) -> None:
-        """Tell the feed that the owner's capacity changed; no matter while enough is asked for."""
+        """Tell the feed that there may be room for more; no matter while enough is asked for."""
         if self._pending <= self._batch // 2:
             self._changed.set()
 
@@ -139,8 +139,7 @@ class PullFeed:
             self._status(status, headers)
             return
         self._pending -= 1
-        if self._pending <= self._batch // 2:
-            self._changed.set()
+        self.wake()
         self._on_message(msg)
 
     def _status(self, status: str, headers: dict[str, str]) -> None:
