@@ -193,7 +193,7 @@ async def test_frames_of_the_platform(shop: Shop) -> None:
         item = payloads.encode(payloads.push_payload(wrong, chat), plain=False)
         frames.append(payloads.sync_frame("s", [(item, 40000)], 1)[1])
     for frame in frames:
-        await session._send_quietly(frame)
+        await session._write(frame)
     shop.ask(seller, "price?")
     await shop.answered(seller, 1)
     assert (await shop.account(account.account_id)).session.failures == 0

@@ -134,10 +134,7 @@ class Session:
 
     async def _answer_late(self, lwp: str, headers: dict[str, Any], body: Any, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        try:
-            await self._answer(lwp, headers, body)
-        except ConnectionClosed:
-            return
+        await self._answer(lwp, headers, body)
 
     async def _answer(self, lwp: str, headers: dict[str, Any], body: Any) -> None:
         mid = headers.get("mid")
@@ -299,7 +296,7 @@ class Session:
     def _send_item(self, item: tuple[str, int], faults: Faults) -> None:
         if faults.malformed_frames:
             faults.malformed_frames -= 1
-            self._hub.spawn(self._send_quietly(broken(faults.malformed_frames)))
+            self._hub.spawn(self._write(broken(faults.malformed_frames)))
         if faults.batch_pushes <= 1:
             self._send_items([item], faults)
             return
@@ -339,7 +336,7 @@ class Session:
         """Write without a task; a client that reads too slowly is cut off."""
         connection = self._connection
         if self._faults().half_open:
-            self._hub.spawn(self._send_quietly(frame))
+            self._hub.spawn(self._write(frame))
         elif connection.state is State.OPEN:
             with suppress(OSError, RuntimeError):  # RuntimeError: uvloop's word for a closed transport
                 connection.protocol.send_text(frame.encode())
@@ -350,12 +347,6 @@ class Session:
     def _acknowledged(self, mid: object) -> None:
         if self._unacknowledged.pop(str(mid), None) is not None:
             self._hub.acks += 1
-
-    async def _send_quietly(self, frame: str) -> None:
-        try:
-            await self._write(frame)
-        except ConnectionClosed:
-            return
 
     # Methods.
 
