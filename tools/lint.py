@@ -71,11 +71,14 @@ def steps(root: Path) -> list[Step]:
 
 
 def baseline(root: Path) -> str:
-    """What the protos may not break, as buf names it: the last release, else the main branch, else HEAD."""
+    """What the protos may not break, as buf names it: the last release.
+
+    Before the first one nobody has clients that could break, so only HEAD counts: a change that breaks is
+    seen before it is committed, and committed knowingly.
+    """
     tag = _git(root, "describe", "--tags", "--abbrev=0")
-    for ref in (tag, "origin/main", "main"):
-        if ref and _git(root, "ls-tree", "--name-only", ref, "protos/buf.yaml"):
-            return f".git#ref={_git(root, 'rev-parse', ref + '^{commit}')},subdir=protos"
+    if tag and _git(root, "ls-tree", "--name-only", tag, "protos/buf.yaml"):
+        return f".git#ref={_git(root, 'rev-parse', tag + '^{commit}')},subdir=protos"
     return ".git#ref=HEAD,subdir=protos"
 
 

@@ -41,7 +41,9 @@ WILDCARDS = {
 
 _GATEWAY_CONSUMER = "connection-gateway-"
 
-EVENT_KINDS = ("session", "message", "order", "reply", "usage", "alert", "device")
+EVENT_KINDS = ("session", "message", "order", "reply", "usage", "alert", "device", "ai")
+# Stands for the account in an event that is about none.
+NO_ACCOUNT = "-"
 
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 

@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from frontdesk.api.ai.v1 import ai_service_pb2
-from frontdesk.api.ai.v1.ai_service_pb2 import CompleteRequest, Turn
+from frontdesk.api.ai.v1.ai_service_pb2 import AnswerRequest, Item, Turn
 from frontdesk.api.ai.v1.ai_service_pb2_grpc import AiServiceStub
 from frontdesk.reply_engine.decide import AiOutcome, AiTurn
 
@@ -31,14 +31,14 @@ class Ai:
         return asyncio.ensure_future(self._complete(turn, turns))
 
     async def _complete(self, turn: AiTurn, turns: Sequence[tuple[str, str]]) -> AiOutcome:
-        request = CompleteRequest(
+        request = AnswerRequest(
             organization_id=turn.organization_id,
             account_id=turn.account_id,
             chat_id=turn.chat_id,
-            item_id=turn.item_id,
+            item=Item(item_id=turn.item_id),
             turns=[
                 Turn(
-                    role=ai_service_pb2.ROLE_USER if author == "buyer" else ai_service_pb2.ROLE_ASSISTANT,
+                    author=ai_service_pb2.AUTHOR_BUYER if author == "buyer" else ai_service_pb2.AUTHOR_SELLER,
                     text=text,
                 )
                 for author, text in turns
@@ -46,7 +46,7 @@ class Ai:
         )
         async with self._slots:
             try:
-                response = await self._stub.Complete(request, timeout=self._seconds)
+                response = await self._stub.Answer(request, timeout=self._seconds)
             except grpc.aio.AioRpcError as error:
                 return AiOutcome(turn, reason=f"unavailable: {error.code().name}")
         if response.needs_person or not response.text:

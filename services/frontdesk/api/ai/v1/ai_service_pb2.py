@@ -22,10 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from frontdesk.api.ai.v1 import chat_pb2 as frontdesk_dot_api_dot_ai_dot_v1_dot_chat__pb2
+from frontdesk.api.ai.v1 import spend_pb2 as frontdesk_dot_api_dot_ai_dot_v1_dot_spend__pb2
 from frontdesk.api.common.v1 import options_pb2 as frontdesk_dot_api_dot_common_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$frontdesk/api/ai/v1/ai_service.proto\x12\x13\x66rontdesk.api.ai.v1\x1a%frontdesk/api/common/v1/options.proto\"=\n\x04Turn\x12\'\n\x04role\x18\x01 \x01(\x0e\x32\x19.frontdesk.api.ai.v1.Role\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x8a\x01\n\x0f\x43ompleteRequest\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63hat_id\x18\x03 \x01(\t\x12\x0f\n\x07item_id\x18\x04 \x01(\t\x12(\n\x05turns\x18\x05 \x03(\x0b\x32\x19.frontdesk.api.ai.v1.Turn\"i\n\x10\x43ompleteResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06intent\x18\x02 \x01(\t\x12\x12\n\nconfidence\x18\x03 \x01(\x01\x12\x14\n\x0cneeds_person\x18\x04 \x01(\x08\x12\r\n\x05model\x18\x05 \x01(\t*?\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x12\n\x0eROLE_ASSISTANT\x10\x02\x32r\n\tAiService\x12W\n\x08\x43omplete\x12$.frontdesk.api.ai.v1.CompleteRequest\x1a%.frontdesk.api.ai.v1.CompleteResponse\x1a\x0c\x92\xb5\x18\x08\x61i-proxyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$frontdesk/api/ai/v1/ai_service.proto\x12\x13\x66rontdesk.api.ai.v1\x1a\x1e\x66rontdesk/api/ai/v1/chat.proto\x1a\x1f\x66rontdesk/api/ai/v1/spend.proto\x1a%frontdesk/api/common/v1/options.proto\"z\n\x0f\x43ompleteRequest\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12+\n\x06prompt\x18\x04 \x01(\x0b\x32\x1b.frontdesk.api.ai.v1.Prompt\"\x95\x01\n\x10\x43ompleteResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\treasoning\x18\x02 \x01(\t\x12\x31\n\ntool_calls\x18\x03 \x03(\x0b\x32\x1d.frontdesk.api.ai.v1.ToolCall\x12-\n\x07outcome\x18\x04 \x01(\x0b\x32\x1c.frontdesk.api.ai.v1.Outcome\"\x80\x01\n\x15StreamCompleteRequest\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12+\n\x06prompt\x18\x04 \x01(\x0b\x32\x1b.frontdesk.api.ai.v1.Prompt\"\xe3\x01\n\x16StreamCompleteResponse\x12+\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1a.frontdesk.api.ai.v1.DeltaH\x00\x12\x32\n\ttool_call\x18\x02 \x01(\x0b\x32\x1d.frontdesk.api.ai.v1.ToolCallH\x00\x12,\n\x04\x64one\x18\x03 \x01(\x0b\x32\x1c.frontdesk.api.ai.v1.OutcomeH\x00\x12\x31\n\x05\x65rror\x18\x04 \x01(\x0b\x32 .frontdesk.api.ai.v1.StreamErrorH\x00\x42\x07\n\x05\x65vent\":\n\x05\x44\x65lta\x12\x10\n\x08sequence\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\treasoning\x18\x03 \x01(\t\"\x80\x01\n\x0bStreamError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\x12\x14\n\x0cpartial_text\x18\x04 \x01(\t\x12)\n\x05usage\x18\x05 \x01(\x0b\x32\x1a.frontdesk.api.ai.v1.Usage\"A\n\x04Turn\x12+\n\x06\x61uthor\x18\x01 \x01(\x0e\x32\x1b.frontdesk.api.ai.v1.Author\x12\x0c\n\x04text\x18\x02 \x01(\t\"J\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05price\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\"/\n\x07\x42\x61rgain\x12\x0e\n\x06rounds\x18\x01 \x01(\x05\x12\x14\n\x0clowest_offer\x18\x02 \x01(\t\"\xcf\x01\n\rAnswerRequest\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63hat_id\x18\x03 \x01(\t\x12\'\n\x04item\x18\x04 \x01(\x0b\x32\x19.frontdesk.api.ai.v1.Item\x12(\n\x05turns\x18\x05 \x03(\x0b\x32\x19.frontdesk.api.ai.v1.Turn\x12-\n\x07\x62\x61rgain\x18\x06 \x01(\x0b\x32\x1c.frontdesk.api.ai.v1.Bargain\"\xf1\x01\n\x0e\x41nswerResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12+\n\x06intent\x18\x02 \x01(\x0e\x32\x1b.frontdesk.api.ai.v1.Intent\x12\x12\n\nconfidence\x18\x03 \x01(\x01\x12\x14\n\x0cneeds_person\x18\x04 \x01(\x08\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x13\n\x0breason_text\x18\x06 \x01(\t\x12\x15\n\roffered_price\x18\x07 \x01(\t\x12\x0f\n\x07sources\x18\x08 \x03(\t\x12-\n\x07outcome\x18\t \x01(\x0b\x32\x1c.frontdesk.api.ai.v1.Outcome\"\x81\x01\n\x0c\x45mbedRequest\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05texts\x18\x04 \x03(\t\x12\x17\n\ndimensions\x18\x05 \x01(\x05H\x00\x88\x01\x01\x42\r\n\x0b_dimensions\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"r\n\rEmbedResponse\x12\x32\n\nembeddings\x18\x01 \x03(\x0b\x32\x1e.frontdesk.api.ai.v1.Embedding\x12-\n\x07outcome\x18\x02 \x01(\x0b\x32\x1c.frontdesk.api.ai.v1.Outcome\",\n\x11ListModelsRequest\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\"A\n\x0e\x41vailableModel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tproviders\x18\x02 \x03(\t\x12\x0e\n\x06\x65mbeds\x18\x03 \x01(\x08\"I\n\x12ListModelsResponse\x12\x33\n\x06models\x18\x01 \x03(\x0b\x32#.frontdesk.api.ai.v1.AvailableModel\"\x91\x01\n\x0fGetUsageRequest\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\x12\x0f\n\x07\x66rom_ms\x18\x02 \x01(\x03\x12\x10\n\x08until_ms\x18\x03 \x01(\x03\x12.\n\x05group\x18\x04 \x01(\x0e\x32\x1f.frontdesk.api.ai.v1.UsageGroup\x12\x12\n\naccount_id\x18\x05 \x01(\t\"\x98\x01\n\x08UsageSum\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05\x63\x61lls\x18\x02 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x03\x12\x0e\n\x06\x63\x61\x63hed\x18\x04 \x01(\x03\x12\x15\n\rprompt_tokens\x18\x05 \x01(\x03\x12\x19\n\x11\x63ompletion_tokens\x18\x06 \x01(\x03\x12\x0c\n\x04\x63ost\x18\x07 \x01(\t\x12\x10\n\x08\x63urrency\x18\x08 \x01(\t\"?\n\x10GetUsageResponse\x12+\n\x04sums\x18\x01 \x03(\x0b\x32\x1d.frontdesk.api.ai.v1.UsageSum\"f\n\x10ListSpendRequest\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"W\n\x11ListSpendResponse\x12)\n\x05spend\x18\x01 \x03(\x0b\x32\x1a.frontdesk.api.ai.v1.Spend\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"o\n\x11TranscribeRequest\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\x12\x13\n\x0bsample_rate\x18\x04 \x01(\x05\x12\r\n\x05\x61udio\x18\x05 \x01(\x0c\"1\n\x12TranscribeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05\x66inal\x18\x02 \x01(\x08\"x\n\x0cSpeakRequest\x12\x17\n\x0forganization_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05voice\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x05 \x01(\t\x12\x13\n\x0bsample_rate\x18\x06 \x01(\x05\"\x1e\n\rSpeakResponse\x12\r\n\x05\x61udio\x18\x01 \x01(\x0c*E\n\x06\x41uthor\x12\x16\n\x12\x41UTHOR_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x41UTHOR_BUYER\x10\x01\x12\x11\n\rAUTHOR_SELLER\x10\x02*q\n\x06Intent\x12\x16\n\x12INTENT_UNSPECIFIED\x10\x00\x12\x10\n\x0cINTENT_PRICE\x10\x01\x12\x14\n\x10INTENT_TECHNICAL\x10\x02\x12\x15\n\x11INTENT_AFTER_SALE\x10\x03\x12\x10\n\x0cINTENT_OTHER\x10\x04*\xa1\x01\n\nUsageGroup\x12\x1b\n\x17USAGE_GROUP_UNSPECIFIED\x10\x00\x12\x17\n\x13USAGE_GROUP_ACCOUNT\x10\x01\x12\x17\n\x13USAGE_GROUP_API_KEY\x10\x02\x12\x15\n\x11USAGE_GROUP_MODEL\x10\x03\x12\x18\n\x14USAGE_GROUP_PROVIDER\x10\x04\x12\x13\n\x0fUSAGE_GROUP_DAY\x10\x05\x32\xcb\x06\n\tAiService\x12W\n\x08\x43omplete\x12$.frontdesk.api.ai.v1.CompleteRequest\x1a%.frontdesk.api.ai.v1.CompleteResponse\x12k\n\x0eStreamComplete\x12*.frontdesk.api.ai.v1.StreamCompleteRequest\x1a+.frontdesk.api.ai.v1.StreamCompleteResponse0\x01\x12Q\n\x06\x41nswer\x12\".frontdesk.api.ai.v1.AnswerRequest\x1a#.frontdesk.api.ai.v1.AnswerResponse\x12N\n\x05\x45mbed\x12!.frontdesk.api.ai.v1.EmbedRequest\x1a\".frontdesk.api.ai.v1.EmbedResponse\x12]\n\nListModels\x12&.frontdesk.api.ai.v1.ListModelsRequest\x1a\'.frontdesk.api.ai.v1.ListModelsResponse\x12W\n\x08GetUsage\x12$.frontdesk.api.ai.v1.GetUsageRequest\x1a%.frontdesk.api.ai.v1.GetUsageResponse\x12Z\n\tListSpend\x12%.frontdesk.api.ai.v1.ListSpendRequest\x1a&.frontdesk.api.ai.v1.ListSpendResponse\x12\x61\n\nTranscribe\x12&.frontdesk.api.ai.v1.TranscribeRequest\x1a\'.frontdesk.api.ai.v1.TranscribeResponse(\x01\x30\x01\x12P\n\x05Speak\x12!.frontdesk.api.ai.v1.SpeakRequest\x1a\".frontdesk.api.ai.v1.SpeakResponse0\x01\x1a\x0c\x92\xb5\x18\x08\x61i-proxyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,14 +36,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_AISERVICE']._loaded_options = None
   _globals['_AISERVICE']._serialized_options = b'\222\265\030\010ai-proxy'
-  _globals['_ROLE']._serialized_start=411
-  _globals['_ROLE']._serialized_end=474
-  _globals['_TURN']._serialized_start=100
-  _globals['_TURN']._serialized_end=161
-  _globals['_COMPLETEREQUEST']._serialized_start=164
-  _globals['_COMPLETEREQUEST']._serialized_end=302
-  _globals['_COMPLETERESPONSE']._serialized_start=304
-  _globals['_COMPLETERESPONSE']._serialized_end=409
-  _globals['_AISERVICE']._serialized_start=476
-  _globals['_AISERVICE']._serialized_end=590
+  _globals['_AUTHOR']._serialized_start=2983
+  _globals['_AUTHOR']._serialized_end=3052
+  _globals['_INTENT']._serialized_start=3054
+  _globals['_INTENT']._serialized_end=3167
+  _globals['_USAGEGROUP']._serialized_start=3170
+  _globals['_USAGEGROUP']._serialized_end=3331
+  _globals['_COMPLETEREQUEST']._serialized_start=165
+  _globals['_COMPLETEREQUEST']._serialized_end=287
+  _globals['_COMPLETERESPONSE']._serialized_start=290
+  _globals['_COMPLETERESPONSE']._serialized_end=439
+  _globals['_STREAMCOMPLETEREQUEST']._serialized_start=442
+  _globals['_STREAMCOMPLETEREQUEST']._serialized_end=570
+  _globals['_STREAMCOMPLETERESPONSE']._serialized_start=573
+  _globals['_STREAMCOMPLETERESPONSE']._serialized_end=800
+  _globals['_DELTA']._serialized_start=802
+  _globals['_DELTA']._serialized_end=860
+  _globals['_STREAMERROR']._serialized_start=863
+  _globals['_STREAMERROR']._serialized_end=991
+  _globals['_TURN']._serialized_start=993
+  _globals['_TURN']._serialized_end=1058
+  _globals['_ITEM']._serialized_start=1060
+  _globals['_ITEM']._serialized_end=1134
+  _globals['_BARGAIN']._serialized_start=1136
+  _globals['_BARGAIN']._serialized_end=1183
+  _globals['_ANSWERREQUEST']._serialized_start=1186
+  _globals['_ANSWERREQUEST']._serialized_end=1393
+  _globals['_ANSWERRESPONSE']._serialized_start=1396
+  _globals['_ANSWERRESPONSE']._serialized_end=1637
+  _globals['_EMBEDREQUEST']._serialized_start=1640
+  _globals['_EMBEDREQUEST']._serialized_end=1769
+  _globals['_EMBEDDING']._serialized_start=1771
+  _globals['_EMBEDDING']._serialized_end=1798
+  _globals['_EMBEDRESPONSE']._serialized_start=1800
+  _globals['_EMBEDRESPONSE']._serialized_end=1914
+  _globals['_LISTMODELSREQUEST']._serialized_start=1916
+  _globals['_LISTMODELSREQUEST']._serialized_end=1960
+  _globals['_AVAILABLEMODEL']._serialized_start=1962
+  _globals['_AVAILABLEMODEL']._serialized_end=2027
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2029
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2102
+  _globals['_GETUSAGEREQUEST']._serialized_start=2105
+  _globals['_GETUSAGEREQUEST']._serialized_end=2250
+  _globals['_USAGESUM']._serialized_start=2253
+  _globals['_USAGESUM']._serialized_end=2405
+  _globals['_GETUSAGERESPONSE']._serialized_start=2407
+  _globals['_GETUSAGERESPONSE']._serialized_end=2470
+  _globals['_LISTSPENDREQUEST']._serialized_start=2472
+  _globals['_LISTSPENDREQUEST']._serialized_end=2574
+  _globals['_LISTSPENDRESPONSE']._serialized_start=2576
+  _globals['_LISTSPENDRESPONSE']._serialized_end=2663
+  _globals['_TRANSCRIBEREQUEST']._serialized_start=2665
+  _globals['_TRANSCRIBEREQUEST']._serialized_end=2776
+  _globals['_TRANSCRIBERESPONSE']._serialized_start=2778
+  _globals['_TRANSCRIBERESPONSE']._serialized_end=2827
+  _globals['_SPEAKREQUEST']._serialized_start=2829
+  _globals['_SPEAKREQUEST']._serialized_end=2949
+  _globals['_SPEAKRESPONSE']._serialized_start=2951
+  _globals['_SPEAKRESPONSE']._serialized_end=2981
+  _globals['_AISERVICE']._serialized_start=3334
+  _globals['_AISERVICE']._serialized_end=4177
 # @@protoc_insertion_point(module_scope)

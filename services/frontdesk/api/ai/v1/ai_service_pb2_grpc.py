@@ -26,7 +26,10 @@ if _version_not_supported:
 
 
 class AiServiceStub:
-    """Models behind one door.
+    """Every model of an organization, and answers to buyers.
+
+    A model is asked for by the name that the organization's providers give it; several providers may have the
+    same name, and the router chooses. An empty name means `default`; while no provider has it, `offline` answers.
     """
 
     def __init__(self, channel):
@@ -40,14 +43,114 @@ class AiServiceStub:
                 request_serializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.CompleteRequest.SerializeToString,
                 response_deserializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.CompleteResponse.FromString,
                 _registered_method=True)
+        self.StreamComplete = channel.unary_stream(
+                '/frontdesk.api.ai.v1.AiService/StreamComplete',
+                request_serializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.StreamCompleteRequest.SerializeToString,
+                response_deserializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.StreamCompleteResponse.FromString,
+                _registered_method=True)
+        self.Answer = channel.unary_unary(
+                '/frontdesk.api.ai.v1.AiService/Answer',
+                request_serializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.AnswerRequest.SerializeToString,
+                response_deserializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.AnswerResponse.FromString,
+                _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/frontdesk.api.ai.v1.AiService/Embed',
+                request_serializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.EmbedResponse.FromString,
+                _registered_method=True)
+        self.ListModels = channel.unary_unary(
+                '/frontdesk.api.ai.v1.AiService/ListModels',
+                request_serializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.ListModelsResponse.FromString,
+                _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/frontdesk.api.ai.v1.AiService/GetUsage',
+                request_serializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.GetUsageResponse.FromString,
+                _registered_method=True)
+        self.ListSpend = channel.unary_unary(
+                '/frontdesk.api.ai.v1.AiService/ListSpend',
+                request_serializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.ListSpendRequest.SerializeToString,
+                response_deserializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.ListSpendResponse.FromString,
+                _registered_method=True)
+        self.Transcribe = channel.stream_stream(
+                '/frontdesk.api.ai.v1.AiService/Transcribe',
+                request_serializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.TranscribeRequest.SerializeToString,
+                response_deserializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.TranscribeResponse.FromString,
+                _registered_method=True)
+        self.Speak = channel.unary_stream(
+                '/frontdesk.api.ai.v1.AiService/Speak',
+                request_serializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.SpeakRequest.SerializeToString,
+                response_deserializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.SpeakResponse.FromString,
+                _registered_method=True)
 
 
 class AiServiceServicer:
-    """Models behind one door.
+    """Every model of an organization, and answers to buyers.
+
+    A model is asked for by the name that the organization's providers give it; several providers may have the
+    same name, and the router chooses. An empty name means `default`; while no provider has it, `offline` answers.
     """
 
     def Complete(self, request, context):
-        """Complete answers a chat. UNAVAILABLE when no model can be reached; the caller goes on without.
+        """Complete asks a model and returns the whole answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamComplete(self, request, context):
+        """StreamComplete asks a model and returns the answer as it comes. What goes wrong before the first piece is
+        the call's status; after it the stream ends with an `error` event, never as if the answer were whole.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Answer(self, request, context):
+        """Answer answers a buyer as the seller's policy wants it, or says that a person is needed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Embed(self, request, context):
+        """Embed turns texts into vectors.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModels(self, request, context):
+        """ListModels returns the models that the organization may ask for, ordered by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUsage(self, request, context):
+        """GetUsage sums up what was used in a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSpend(self, request, context):
+        """ListSpend returns a page of calls, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Transcribe(self, request_iterator, context):
+        """Transcribe turns speech into text. UNIMPLEMENTED until the voice service comes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Speak(self, request, context):
+        """Speak turns text into speech. UNIMPLEMENTED until the voice service comes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +164,46 @@ def add_AiServiceServicer_to_server(servicer, server):
                     request_deserializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.CompleteRequest.FromString,
                     response_serializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.CompleteResponse.SerializeToString,
             ),
+            'StreamComplete': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamComplete,
+                    request_deserializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.StreamCompleteRequest.FromString,
+                    response_serializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.StreamCompleteResponse.SerializeToString,
+            ),
+            'Answer': grpc.unary_unary_rpc_method_handler(
+                    servicer.Answer,
+                    request_deserializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.AnswerRequest.FromString,
+                    response_serializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.AnswerResponse.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.EmbedRequest.FromString,
+                    response_serializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.EmbedResponse.SerializeToString,
+            ),
+            'ListModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.ListModelsRequest.FromString,
+                    response_serializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.GetUsageRequest.FromString,
+                    response_serializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.GetUsageResponse.SerializeToString,
+            ),
+            'ListSpend': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSpend,
+                    request_deserializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.ListSpendRequest.FromString,
+                    response_serializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.ListSpendResponse.SerializeToString,
+            ),
+            'Transcribe': grpc.stream_stream_rpc_method_handler(
+                    servicer.Transcribe,
+                    request_deserializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.TranscribeRequest.FromString,
+                    response_serializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.TranscribeResponse.SerializeToString,
+            ),
+            'Speak': grpc.unary_stream_rpc_method_handler(
+                    servicer.Speak,
+                    request_deserializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.SpeakRequest.FromString,
+                    response_serializer=frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.SpeakResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'frontdesk.api.ai.v1.AiService', rpc_method_handlers)
@@ -70,7 +213,10 @@ def add_AiServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AiService:
-    """Models behind one door.
+    """Every model of an organization, and answers to buyers.
+
+    A model is asked for by the name that the organization's providers give it; several providers may have the
+    same name, and the router chooses. An empty name means `default`; while no provider has it, `offline` answers.
     """
 
     @staticmethod
@@ -90,6 +236,222 @@ class AiService:
             '/frontdesk.api.ai.v1.AiService/Complete',
             frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.CompleteRequest.SerializeToString,
             frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.CompleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamComplete(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/frontdesk.api.ai.v1.AiService/StreamComplete',
+            frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.StreamCompleteRequest.SerializeToString,
+            frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.StreamCompleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Answer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/frontdesk.api.ai.v1.AiService/Answer',
+            frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.AnswerRequest.SerializeToString,
+            frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.AnswerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/frontdesk.api.ai.v1.AiService/Embed',
+            frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.EmbedRequest.SerializeToString,
+            frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/frontdesk.api.ai.v1.AiService/ListModels',
+            frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.ListModelsRequest.SerializeToString,
+            frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/frontdesk.api.ai.v1.AiService/GetUsage',
+            frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.GetUsageRequest.SerializeToString,
+            frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.GetUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSpend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/frontdesk.api.ai.v1.AiService/ListSpend',
+            frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.ListSpendRequest.SerializeToString,
+            frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.ListSpendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Transcribe(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/frontdesk.api.ai.v1.AiService/Transcribe',
+            frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.TranscribeRequest.SerializeToString,
+            frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.TranscribeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Speak(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/frontdesk.api.ai.v1.AiService/Speak',
+            frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.SpeakRequest.SerializeToString,
+            frontdesk_dot_api_dot_ai_dot_v1_dot_ai__service__pb2.SpeakResponse.FromString,
             options,
             channel_credentials,
             insecure,

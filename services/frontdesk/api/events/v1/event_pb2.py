@@ -22,33 +22,38 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from frontdesk.api.ai.v1 import spend_pb2 as frontdesk_dot_api_dot_ai_dot_v1_dot_spend__pb2
 from frontdesk.api.events.v1 import inbound_pb2 as frontdesk_dot_api_dot_events_dot_v1_dot_inbound__pb2
 from frontdesk.api.events.v1 import outbound_pb2 as frontdesk_dot_api_dot_events_dot_v1_dot_outbound__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#frontdesk/api/events/v1/event.proto\x12\x17\x66rontdesk.api.events.v1\x1a%frontdesk/api/events/v1/inbound.proto\x1a&frontdesk/api/events/v1/outbound.proto\"\xfe\x02\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x17\n\x0forganization_id\x18\x02 \x01(\t\x12\x12\n\naccount_id\x18\x03 \x01(\t\x12\x16\n\x0eoccurred_at_ms\x18\x04 \x01(\x03\x12:\n\x07session\x18\x05 \x01(\x0b\x32\'.frontdesk.api.events.v1.SessionChangedH\x00\x12\x39\n\x07message\x18\x06 \x01(\x0b\x32&.frontdesk.api.events.v1.MessageStoredH\x00\x12\x36\n\x05order\x18\x07 \x01(\x0b\x32%.frontdesk.api.events.v1.OrderChangedH\x00\x12\x36\n\x05reply\x18\x08 \x01(\x0b\x32%.frontdesk.api.events.v1.ReplyChangedH\x00\x12/\n\x05\x61lert\x18\t \x01(\x0b\x32\x1e.frontdesk.api.events.v1.AlertH\x00\x42\x06\n\x04kind\"\xcf\x01\n\x0eSessionChanged\x12\x38\n\told_state\x18\x01 \x01(\x0e\x32%.frontdesk.api.events.v1.SessionState\x12\x38\n\tnew_state\x18\x02 \x01(\x0e\x32%.frontdesk.api.events.v1.SessionState\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0breason_code\x18\x04 \x01(\t\x12\x12\n\naction_url\x18\x05 \x01(\t\x12\x10\n\x08\x66\x61ilures\x18\x06 \x01(\x05\"h\n\rMessageStored\x12\x0f\n\x07\x63hat_id\x18\x01 \x01(\t\x12\x35\n\x07message\x18\x02 \x01(\x0b\x32$.frontdesk.api.events.v1.ChatMessage\x12\x0f\n\x07waiting\x18\x03 \x01(\x08\"T\n\x0cOrderChanged\x12\x0f\n\x07\x63hat_id\x18\x01 \x01(\t\x12\x33\n\x05order\x18\x02 \x01(\x0b\x32$.frontdesk.api.events.v1.OrderUpdate\"\xe1\x01\n\x0cReplyChanged\x12\x13\n\x0boutgoing_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63hat_id\x18\x02 \x01(\t\x12\x31\n\x05state\x18\x03 \x01(\x0e\x32\".frontdesk.api.events.v1.SendState\x12/\n\x06origin\x18\x04 \x01(\x0e\x32\x1f.frontdesk.api.events.v1.Origin\x12\x12\n\nmessage_id\x18\x05 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x06 \x01(\x03\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x0c\n\x04text\x18\x08 \x01(\t\"|\n\x05\x41lert\x12\x32\n\x05level\x18\x01 \x01(\x0e\x32#.frontdesk.api.events.v1.AlertLevel\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0f\n\x07\x63hat_id\x18\x04 \x01(\t\x12\x12\n\naction_url\x18\x05 \x01(\t*\xdc\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSESSION_STATE_DISCONNECTED\x10\x01\x12\x1c\n\x18SESSION_STATE_CONNECTING\x10\x02\x12\x1b\n\x17SESSION_STATE_CONNECTED\x10\x03\x12\x1e\n\x1aSESSION_STATE_RECONNECTING\x10\x04\x12\x18\n\x14SESSION_STATE_FAILED\x10\x05\x12\x18\n\x14SESSION_STATE_CLOSED\x10\x06*\xd1\x01\n\tSendState\x12\x1a\n\x16SEND_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11SEND_STATE_QUEUED\x10\x01\x12\x13\n\x0fSEND_STATE_SENT\x10\x02\x12\x18\n\x14SEND_STATE_CONFIRMED\x10\x03\x12\x1a\n\x16SEND_STATE_UNCONFIRMED\x10\x04\x12\x17\n\x13SEND_STATE_REJECTED\x10\x05\x12\x15\n\x11SEND_STATE_FAILED\x10\x06\x12\x16\n\x12SEND_STATE_DROPPED\x10\x07*o\n\nAlertLevel\x12\x1b\n\x17\x41LERT_LEVEL_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41LERT_LEVEL_INFO\x10\x01\x12\x17\n\x13\x41LERT_LEVEL_WARNING\x10\x02\x12\x15\n\x11\x41LERT_LEVEL_ERROR\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#frontdesk/api/events/v1/event.proto\x12\x17\x66rontdesk.api.events.v1\x1a\x1f\x66rontdesk/api/ai/v1/spend.proto\x1a%frontdesk/api/events/v1/inbound.proto\x1a&frontdesk/api/events/v1/outbound.proto\"\xdd\x03\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x17\n\x0forganization_id\x18\x02 \x01(\t\x12\x12\n\naccount_id\x18\x03 \x01(\t\x12\x16\n\x0eoccurred_at_ms\x18\x04 \x01(\x03\x12:\n\x07session\x18\x05 \x01(\x0b\x32\'.frontdesk.api.events.v1.SessionChangedH\x00\x12\x39\n\x07message\x18\x06 \x01(\x0b\x32&.frontdesk.api.events.v1.MessageStoredH\x00\x12\x36\n\x05order\x18\x07 \x01(\x0b\x32%.frontdesk.api.events.v1.OrderChangedH\x00\x12\x36\n\x05reply\x18\x08 \x01(\x0b\x32%.frontdesk.api.events.v1.ReplyChangedH\x00\x12/\n\x05\x61lert\x18\t \x01(\x0b\x32\x1e.frontdesk.api.events.v1.AlertH\x00\x12+\n\x05usage\x18\n \x01(\x0b\x32\x1a.frontdesk.api.ai.v1.SpendH\x00\x12\x30\n\x02\x61i\x18\x0b \x01(\x0b\x32\".frontdesk.api.events.v1.AiChangedH\x00\x42\x06\n\x04kind\"\xcf\x01\n\x0eSessionChanged\x12\x38\n\told_state\x18\x01 \x01(\x0e\x32%.frontdesk.api.events.v1.SessionState\x12\x38\n\tnew_state\x18\x02 \x01(\x0e\x32%.frontdesk.api.events.v1.SessionState\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0breason_code\x18\x04 \x01(\t\x12\x12\n\naction_url\x18\x05 \x01(\t\x12\x10\n\x08\x66\x61ilures\x18\x06 \x01(\x05\"h\n\rMessageStored\x12\x0f\n\x07\x63hat_id\x18\x01 \x01(\t\x12\x35\n\x07message\x18\x02 \x01(\x0b\x32$.frontdesk.api.events.v1.ChatMessage\x12\x0f\n\x07waiting\x18\x03 \x01(\x08\"T\n\x0cOrderChanged\x12\x0f\n\x07\x63hat_id\x18\x01 \x01(\t\x12\x33\n\x05order\x18\x02 \x01(\x0b\x32$.frontdesk.api.events.v1.OrderUpdate\"\xe1\x01\n\x0cReplyChanged\x12\x13\n\x0boutgoing_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63hat_id\x18\x02 \x01(\t\x12\x31\n\x05state\x18\x03 \x01(\x0e\x32\".frontdesk.api.events.v1.SendState\x12/\n\x06origin\x18\x04 \x01(\x0e\x32\x1f.frontdesk.api.events.v1.Origin\x12\x12\n\nmessage_id\x18\x05 \x01(\t\x12\x15\n\rcreated_at_ms\x18\x06 \x01(\x03\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x0c\n\x04text\x18\x08 \x01(\t\"|\n\x05\x41lert\x12\x32\n\x05level\x18\x01 \x01(\x0e\x32#.frontdesk.api.events.v1.AlertLevel\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0f\n\x07\x63hat_id\x18\x04 \x01(\t\x12\x12\n\naction_url\x18\x05 \x01(\t\"~\n\tAiChanged\x12\x0f\n\x07\x63hat_id\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .frontdesk.api.events.v1.AiState\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t*\xdc\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSESSION_STATE_DISCONNECTED\x10\x01\x12\x1c\n\x18SESSION_STATE_CONNECTING\x10\x02\x12\x1b\n\x17SESSION_STATE_CONNECTED\x10\x03\x12\x1e\n\x1aSESSION_STATE_RECONNECTING\x10\x04\x12\x18\n\x14SESSION_STATE_FAILED\x10\x05\x12\x18\n\x14SESSION_STATE_CLOSED\x10\x06*\xd1\x01\n\tSendState\x12\x1a\n\x16SEND_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11SEND_STATE_QUEUED\x10\x01\x12\x13\n\x0fSEND_STATE_SENT\x10\x02\x12\x18\n\x14SEND_STATE_CONFIRMED\x10\x03\x12\x1a\n\x16SEND_STATE_UNCONFIRMED\x10\x04\x12\x17\n\x13SEND_STATE_REJECTED\x10\x05\x12\x15\n\x11SEND_STATE_FAILED\x10\x06\x12\x16\n\x12SEND_STATE_DROPPED\x10\x07*o\n\nAlertLevel\x12\x1b\n\x17\x41LERT_LEVEL_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41LERT_LEVEL_INFO\x10\x01\x12\x17\n\x13\x41LERT_LEVEL_WARNING\x10\x02\x12\x15\n\x11\x41LERT_LEVEL_ERROR\x10\x03*d\n\x07\x41iState\x12\x18\n\x14\x41I_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41I_STATE_PROCESSING\x10\x01\x12\x11\n\rAI_STATE_DONE\x10\x02\x12\x13\n\x0f\x41I_STATE_FAILED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'frontdesk.api.events.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SESSIONSTATE']._serialized_start=1285
-  _globals['_SESSIONSTATE']._serialized_end=1505
-  _globals['_SENDSTATE']._serialized_start=1508
-  _globals['_SENDSTATE']._serialized_end=1717
-  _globals['_ALERTLEVEL']._serialized_start=1719
-  _globals['_ALERTLEVEL']._serialized_end=1830
-  _globals['_EVENT']._serialized_start=144
-  _globals['_EVENT']._serialized_end=526
-  _globals['_SESSIONCHANGED']._serialized_start=529
-  _globals['_SESSIONCHANGED']._serialized_end=736
-  _globals['_MESSAGESTORED']._serialized_start=738
-  _globals['_MESSAGESTORED']._serialized_end=842
-  _globals['_ORDERCHANGED']._serialized_start=844
-  _globals['_ORDERCHANGED']._serialized_end=928
-  _globals['_REPLYCHANGED']._serialized_start=931
-  _globals['_REPLYCHANGED']._serialized_end=1156
-  _globals['_ALERT']._serialized_start=1158
-  _globals['_ALERT']._serialized_end=1282
+  _globals['_SESSIONSTATE']._serialized_start=1541
+  _globals['_SESSIONSTATE']._serialized_end=1761
+  _globals['_SENDSTATE']._serialized_start=1764
+  _globals['_SENDSTATE']._serialized_end=1973
+  _globals['_ALERTLEVEL']._serialized_start=1975
+  _globals['_ALERTLEVEL']._serialized_end=2086
+  _globals['_AISTATE']._serialized_start=2088
+  _globals['_AISTATE']._serialized_end=2188
+  _globals['_EVENT']._serialized_start=177
+  _globals['_EVENT']._serialized_end=654
+  _globals['_SESSIONCHANGED']._serialized_start=657
+  _globals['_SESSIONCHANGED']._serialized_end=864
+  _globals['_MESSAGESTORED']._serialized_start=866
+  _globals['_MESSAGESTORED']._serialized_end=970
+  _globals['_ORDERCHANGED']._serialized_start=972
+  _globals['_ORDERCHANGED']._serialized_end=1056
+  _globals['_REPLYCHANGED']._serialized_start=1059
+  _globals['_REPLYCHANGED']._serialized_end=1284
+  _globals['_ALERT']._serialized_start=1286
+  _globals['_ALERT']._serialized_end=1410
+  _globals['_AICHANGED']._serialized_start=1412
+  _globals['_AICHANGED']._serialized_end=1538
 # @@protoc_insertion_point(module_scope)

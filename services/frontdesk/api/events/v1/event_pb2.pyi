@@ -3,6 +3,7 @@
 isort:skip_file
 What happened, for whoever wants to know: `event.<kind>.<account>`."""
 
+from frontdesk.api.ai.v1 import spend_pb2 as _spend_pb2
 from frontdesk.api.events.v1 import inbound_pb2 as _inbound_pb2
 from frontdesk.api.events.v1 import outbound_pb2 as _outbound_pb2
 from google.protobuf import descriptor as _descriptor
@@ -131,6 +132,34 @@ ALERT_LEVEL_ERROR: AlertLevel.ValueType  # 3
 """A person is needed now."""
 Global___AlertLevel: _TypeAlias = AlertLevel  # noqa: Y015
 
+class _AiState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AiStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AiState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AI_STATE_UNSPECIFIED: _AiState.ValueType  # 0
+    """Not said."""
+    AI_STATE_PROCESSING: _AiState.ValueType  # 1
+    """It works on it."""
+    AI_STATE_DONE: _AiState.ValueType  # 2
+    """It answered."""
+    AI_STATE_FAILED: _AiState.ValueType  # 3
+    """It did not, or leaves it to a person; `reason` says why."""
+
+class AiState(_AiState, metaclass=_AiStateEnumTypeWrapper):
+    """How far the AI is with an answer."""
+
+AI_STATE_UNSPECIFIED: AiState.ValueType  # 0
+"""Not said."""
+AI_STATE_PROCESSING: AiState.ValueType  # 1
+"""It works on it."""
+AI_STATE_DONE: AiState.ValueType  # 2
+"""It answered."""
+AI_STATE_FAILED: AiState.ValueType  # 3
+"""It did not, or leaves it to a person; `reason` says why."""
+Global___AiState: _TypeAlias = AiState  # noqa: Y015
+
 @_typing.final
 class Event(_message.Message):
     """One event. `Nats-Msg-Id` is the event's id."""
@@ -146,6 +175,8 @@ class Event(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     REPLY_FIELD_NUMBER: _builtins.int
     ALERT_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    AI_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Unique."""
     organization_id: _builtins.str
@@ -174,6 +205,14 @@ class Event(_message.Message):
     def alert(self) -> Global___Alert:
         """A person is needed."""
 
+    @_builtins.property
+    def usage(self) -> _spend_pb2.Spend:
+        """A call of a model ended."""
+
+    @_builtins.property
+    def ai(self) -> Global___AiChanged:
+        """The AI began or ended to work on an answer."""
+
     def __init__(
         self,
         *,
@@ -186,12 +225,14 @@ class Event(_message.Message):
         order: Global___OrderChanged | None = ...,
         reply: Global___ReplyChanged | None = ...,
         alert: Global___Alert | None = ...,
+        usage: _spend_pb2.Spend | None = ...,
+        ai: Global___AiChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["alert", b"alert", "kind", b"kind", "message", b"message", "order", b"order", "reply", b"reply", "session", b"session"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ai", b"ai", "alert", b"alert", "kind", b"kind", "message", b"message", "order", b"order", "reply", b"reply", "session", b"session", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "alert", b"alert", "event_id", b"event_id", "kind", b"kind", "message", b"message", "occurred_at_ms", b"occurred_at_ms", "order", b"order", "organization_id", b"organization_id", "reply", b"reply", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "ai", b"ai", "alert", b"alert", "event_id", b"event_id", "kind", b"kind", "message", b"message", "occurred_at_ms", b"occurred_at_ms", "order", b"order", "organization_id", b"organization_id", "reply", b"reply", "session", b"session", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["session", "message", "order", "reply", "alert"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["session", "message", "order", "reply", "alert", "usage", "ai"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -386,3 +427,41 @@ class Alert(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Alert: _TypeAlias = Alert  # noqa: Y015
+
+@_typing.final
+class AiChanged(_message.Message):
+    """The AI began or ended to work on an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHAT_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    chat_id: _builtins.str
+    """The chat."""
+    state: Global___AiState.ValueType
+    """How far."""
+    reason: _builtins.str
+    """Why there is no answer, for programs."""
+    provider: _builtins.str
+    """The provider's name, once known; `offline` is no language model."""
+    model: _builtins.str
+    """The model as the provider calls it, once known."""
+    def __init__(
+        self,
+        *,
+        chat_id: _builtins.str = ...,
+        state: Global___AiState.ValueType = ...,
+        reason: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat_id", b"chat_id", "model", b"model", "provider", b"provider", "reason", b"reason", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AiChanged: _TypeAlias = AiChanged  # noqa: Y015
