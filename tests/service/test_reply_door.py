@@ -13,12 +13,12 @@ from frontdesk.api.replies.v1 import rule_pb2
 from frontdesk.api.replies.v1 import rule_service_pb2 as rules_pb
 from frontdesk.api.replies.v1.reply_service_pb2_grpc import ReplyServiceStub
 from frontdesk.api.replies.v1.rule_service_pb2_grpc import RuleServiceStub
+from frontdesk.kit.cache import ExpiringCache
 from frontdesk.kit.clock import ManualClock
 from frontdesk.kit.http import create_app
 from frontdesk.kit.lifecycle import Readiness
 from frontdesk.kit.principal import Principal, current_principal
 from frontdesk.kit.rpc.channel import NatsChannel
-from frontdesk.reply_engine.accounts import ExpiringCache
 from support.engine import ACCOUNT, ORGANIZATION, EngineBench
 
 BODY = {

@@ -6,9 +6,8 @@ or in the gateway is seen within the time to live.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import grpc
 import grpc.aio
@@ -22,34 +21,12 @@ from frontdesk.api.accounts.v1.platform_service_pb2 import (
     GetOrderRequest,
 )
 from frontdesk.api.accounts.v1.platform_service_pb2_grpc import PlatformServiceStub
+from frontdesk.kit.cache import ExpiringCache
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.rpc.status import from_rpc_error
 from frontdesk.reply_engine.orders.delivery import OrderDetails
 
 V = TypeVar("V")
-
-
-class ExpiringCache(Generic[V]):
-    """At most `limit` values, each for `seconds`; the least recently used goes first."""
-
-    def __init__(self, limit: int, seconds: float, clock: Clock) -> None:
-        self._limit = limit
-        self._seconds = seconds
-        self._clock = clock
-        self._values: OrderedDict[str, tuple[float, V]] = OrderedDict()
-
-    def get(self, key: str) -> V | None:
-        found = self._values.get(key)
-        if found is None or found[0] < self._clock.monotonic():
-            return None
-        self._values.move_to_end(key)
-        return found[1]
-
-    def put(self, key: str, value: V) -> None:
-        self._values[key] = (self._clock.monotonic() + self._seconds, value)
-        self._values.move_to_end(key)
-        while len(self._values) > self._limit:
-            self._values.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from frontdesk.reply_engine.statements import insert_ignoring
+from frontdesk.kit.upserts import insert_ignoring
 from frontdesk.reply_engine.tables import organizations
 
 

@@ -19,12 +19,13 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from frontdesk.kit.database import any_of
+from frontdesk.kit.upserts import upsert
 from frontdesk.reply_engine.chain import ChainResult, ChatView, walk
 from frontdesk.reply_engine.facts import FactSource, Place
 from frontdesk.reply_engine.model import Answer, MessageState, Snapshot, Switch, new_id
 from frontdesk.reply_engine.outbox import Stored, store_answer
 from frontdesk.reply_engine.snapshot import SnapshotCache
-from frontdesk.reply_engine.statements import ChatRow, lock_chats, update_chats, upsert
+from frontdesk.reply_engine.statements import ChatRow, lock_chats, update_chats
 from frontdesk.reply_engine.tables import chats, decisions, messages, rule_uses
 from frontdesk.reply_engine.traces import decision_trace
 

@@ -13,9 +13,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from frontdesk.kit.cache import ExpiringCache
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.errors import FrontdeskError
-from frontdesk.reply_engine.accounts import Accounts, ExpiringCache, GatewayPlatform
+from frontdesk.reply_engine.accounts import Accounts, GatewayPlatform
 from frontdesk.reply_engine.rules.model import Reply, TextPart
 
 log = logging.getLogger(__name__)

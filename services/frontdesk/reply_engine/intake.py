@@ -29,11 +29,12 @@ from frontdesk.api.events.v1.inbound_pb2 import (
 )
 from frontdesk.kit.database import any_of
 from frontdesk.kit.errors import Poison
+from frontdesk.kit.upserts import insert_ignoring
 from frontdesk.reply_engine.model import MessageState, Snapshot, Switch, chat_key
 from frontdesk.reply_engine.orders.intake import store_orders
 from frontdesk.reply_engine.rules.model import LIMITS
 from frontdesk.reply_engine.snapshot import SnapshotCache
-from frontdesk.reply_engine.statements import ChatRow, insert_ignoring, lock_chats, update_chats
+from frontdesk.reply_engine.statements import ChatRow, lock_chats, update_chats
 from frontdesk.reply_engine.tables import chats, messages
 
 log = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from frontdesk.api.events.v1 import event_pb2
 from frontdesk.api.events.v1.event_pb2 import Event, ReplyChanged
 from frontdesk.kit.database import any_of
 from frontdesk.kit.errors import Poison
+from frontdesk.kit.upserts import insert_ignoring
 from frontdesk.reply_engine.model import SETTLED, MessageState, Origin, SendState
-from frontdesk.reply_engine.statements import insert_ignoring
 from frontdesk.reply_engine.tables import chats, messages, outgoing
 
 STATES = {

@@ -1,4 +1,4 @@
-"""Statements that SQLite and PostgreSQL write differently, and the locks of a chat.
+"""The locks of a chat, and what is written back.
 
 Statements are made once and kept: to build one costs more than to run it for a row.
 
@@ -11,8 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Insert, Row, Table, Update, bindparam, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Row, Update, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from frontdesk.kit.database import any_of
@@ -22,40 +21,6 @@ ChatRow = Row[tuple[Any, ...]]
 _LOCK_CHATS = (
     select(chats).where(chats.c.chat_key.in_(any_of("keys"))).order_by(chats.c.chat_key).with_for_update()
 )
-
-
-def insert_ignoring(connection: AsyncConnection, table: Table) -> Insert:
-    """INSERT … ON CONFLICT DO NOTHING."""
-    return _insert_ignoring(connection.dialect.name, table)
-
-
-@lru_cache(64)
-def _insert_ignoring(dialect: str, table: Table) -> Insert:
-    if dialect == "sqlite":
-        return sqlite.insert(table).on_conflict_do_nothing()
-    return postgresql.insert(table).on_conflict_do_nothing()
-
-
-def upsert(
-    connection: AsyncConnection,
-    table: Table,
-    keys: Sequence[str],
-    replace: Collection[str],
-    add: Collection[str] = (),
-) -> Insert:
-    """INSERT … ON CONFLICT (keys) DO UPDATE: `replace` columns take the new value, `add` columns add it."""
-    return _upsert(connection.dialect.name, table, tuple(keys), tuple(replace), tuple(add))
-
-
-@lru_cache(64)
-def _upsert(
-    dialect: str, table: Table, keys: tuple[str, ...], replace: tuple[str, ...], add: tuple[str, ...]
-) -> Insert:
-    statement: Any = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
-    changed = {name: statement.excluded[name] for name in replace}
-    changed |= {name: table.c[name] + statement.excluded[name] for name in add}
-    result: Insert = statement.on_conflict_do_update(index_elements=list(keys), set_=changed)
-    return result
 
 
 async def lock_chats(connection: AsyncConnection, keys: Collection[str]) -> dict[str, ChatRow]:

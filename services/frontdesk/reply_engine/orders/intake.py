@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from frontdesk.api.events.v1 import inbound_pb2
 from frontdesk.api.events.v1.inbound_pb2 import Inbound
-from frontdesk.reply_engine.statements import upsert
+from frontdesk.kit.upserts import upsert
 from frontdesk.reply_engine.tables import deliveries, orders
 
 STATUSES = {

@@ -17,11 +17,11 @@ from frontdesk.kit.clock import Clock
 from frontdesk.kit.database import Database
 from frontdesk.kit.errors import FailedPrecondition, InvalidArgument
 from frontdesk.kit.secrets import SecretBox
+from frontdesk.kit.upserts import insert_ignoring, upsert
 from frontdesk.reply_engine.accounts import Accounts
 from frontdesk.reply_engine.model import new_ids
 from frontdesk.reply_engine.orders.intake import STATUSES
 from frontdesk.reply_engine.rpc.parts import check_id, number_of
-from frontdesk.reply_engine.statements import insert_ignoring, upsert
 from frontdesk.reply_engine.tables import cards, deliveries, orders
 
 STATUS_NUMBERS = {name: number for number, name in STATUSES.items()}

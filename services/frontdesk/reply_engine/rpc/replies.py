@@ -16,6 +16,7 @@ from frontdesk.kit.access import allowed_organization, check_owner
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.database import Database
 from frontdesk.kit.errors import FailedPrecondition, InvalidArgument, NotFound
+from frontdesk.kit.upserts import upsert
 from frontdesk.reply_engine.accounts import Accounts
 from frontdesk.reply_engine.ai import Ai
 from frontdesk.reply_engine.chain import ChatView, walk
@@ -28,7 +29,6 @@ from frontdesk.reply_engine.rpc.parts import check_id
 from frontdesk.reply_engine.rules.hours import utc_offset_minutes
 from frontdesk.reply_engine.rules.order import validate_chain
 from frontdesk.reply_engine.snapshot import SnapshotCache, settings_from_row
-from frontdesk.reply_engine.statements import upsert
 from frontdesk.reply_engine.stored_rules import part_to_proto
 from frontdesk.reply_engine.tables import account_settings, chats, organizations, rule_uses
 

@@ -20,6 +20,7 @@ from frontdesk.kit.access import allowed_organization, check_owner
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.database import Database
 from frontdesk.kit.errors import InvalidArgument
+from frontdesk.kit.upserts import upsert
 from frontdesk.reply_engine.accounts import Accounts
 from frontdesk.reply_engine.chain import ChatView, incoming_of, walk
 from frontdesk.reply_engine.configuration import change_configuration
@@ -37,7 +38,6 @@ from frontdesk.reply_engine.rules.transfer import (
 )
 from frontdesk.reply_engine.rules.validate import default_to_raw, rule_to_raw
 from frontdesk.reply_engine.snapshot import SnapshotCache
-from frontdesk.reply_engine.statements import upsert
 from frontdesk.reply_engine.stored_rules import (
     default_from_proto,
     default_from_row,
