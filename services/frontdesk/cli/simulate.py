@@ -1,9 +1,10 @@
-"""`frontdesk simulate …`: a marketplace to try things on."""
+"""`frontdesk simulate …`: a marketplace, and model providers, to try things on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,12 +12,12 @@ from frontdesk.cli.client import errors
 from frontdesk.kit.errors import FrontdeskError
 from frontdesk.kit.lifecycle import run_program
 
-app = typer.Typer(no_args_is_help=True, help="Simulated marketplaces.")
+app = typer.Typer(no_args_is_help=True, help="Simulated marketplaces and models.")
 
 
 @app.callback()
 def simulate() -> None:
-    """Simulated marketplaces, steered over HTTP: `GET /control` on the HTTP port lists the calls."""
+    """Simulated marketplaces and models, steered over HTTP: `GET /control` lists the calls."""
 
 
 @app.command("goofish")
@@ -37,8 +38,30 @@ def goofish(
     from frontdesk.simulators.goofish.server import SimulatorSettings
 
     settings = SimulatorSettings(host, ws_port, http_port, tls_cert, tls_key, control_token, accounts, demo)
+    _run(lambda: run(settings))
+
+
+@app.command("models")
+def models(
+    port: Annotated[int, typer.Option("--port", help="Port; 0: free.")] = 0,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    key: Annotated[
+        list[str] | None, typer.Option("--key", help="A right key; without, every key is right.")
+    ] = None,
+    control_token: Annotated[
+        str, typer.Option("--control-token", help="Needed on another address than loopback.")
+    ] = "",
+    script: Annotated[Path | None, typer.Option("--script", help="Behaviours, JSON.")] = None,
+) -> None:
+    """Simulate OpenAI, DashScope, Anthropic and Gemini until Ctrl-C; prints its address as a line of JSON."""
+    from frontdesk.simulators.models.__main__ import run
+
+    _run(lambda: run(host, port, tuple(key or ()), control_token, script))
+
+
+def _run(program: Callable[[], Coroutine[Any, Any, int]]) -> None:
     try:
-        code = run_program(lambda: run(settings))
+        code = run_program(program)
     except FrontdeskError as error:
         errors.print(error.message, highlight=False)
         raise typer.Exit(2) from error

@@ -1,0 +1,1 @@
+"""Model providers that behave, for demo, tests and benches: server.py serves, script.py says how."""

@@ -1,0 +1,155 @@
+"""The simulator as a server: all vendors and the control API on one port.
+
+server = ModelsServer()
+await server.start()
+server.url, server.script, server.log
+await server.stop()
+
+A client takes `url` as the base address of a provider, with `/v1` for OpenAI's kind: the paths of the vendors
+do not overlap, but for GET /v1/models, where `anthropic-version` tells the two apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import orjson
+from aiohttp import web
+
+from frontdesk.kit.clock import Clock, SystemClock
+from frontdesk.kit.errors import InvalidArgument
+from frontdesk.simulators.models.asked import Asked, Refused
+from frontdesk.simulators.models.control import Control
+from frontdesk.simulators.models.doors.base import Door, Received
+from frontdesk.simulators.models.doors.openai import OpenAIDoor
+from frontdesk.simulators.models.log import Call, Log
+from frontdesk.simulators.models.performance import Stage
+from frontdesk.simulators.models.script import Behaviour, Script
+from frontdesk.simulators.models.speech import bench_size, compose, prompt_tokens, vectors
+
+MAX_BODY = 16 * 1024 * 1024
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+MODELS = ("chat", "reasoner", "embedding")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Read = Callable[[Received], Asked]
+
+
+class ModelsServer:
+    """Model providers on a port; a lifecycle component. A port of 0 takes a free one.
+
+    `keys` are the keys that are right; without any, every key but an empty one is. `models` are the names
+    that are listed; a model of any name answers.
+    """
+
+    name = "models simulator"
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        clock: Clock | None = None,
+        *,
+        keys: tuple[str, ...] = (),
+        models: tuple[str, ...] = MODELS,
+        control_token: str = "",
+    ) -> None:
+        if host not in LOOPBACK and not control_token:
+            raise InvalidArgument("control_token", "is needed on another address than loopback")
+        self._host, self._port = host, port
+        self._clock = clock or SystemClock()
+        self._keys = keys
+        self._models = models
+        self._token = control_token
+        self._stopping = asyncio.Event()
+        self._runner: web.AppRunner | None = None
+        self.script = Script()
+        self.log = Log(self._clock)
+        self.url = ""
+
+    async def start(self) -> None:
+        """Open the port."""
+        app = web.Application(client_max_size=MAX_BODY)
+        app.add_routes(self._routes())
+        app.add_routes(Control(self.script, self.log, self._token).routes())
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=True)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._host, self._port, reuse_address=True).start()
+        self.url = f"http://{self._host}:{self._runner.addresses[0][1]}"
+
+    async def stop(self, deadline_s: float = 5.0) -> None:
+        """Close everything; what stalls is let go."""
+        self._stopping.set()
+        if self._runner is not None:
+            await asyncio.wait_for(self._runner.cleanup(), deadline_s)
+
+    def _routes(self) -> list[web.RouteDef]:
+        openai = OpenAIDoor()
+        routes = [web.get("/v1/models", self._list_models)]
+        # DeepSeek has no prefix, DashScope's compatible mode has its own.
+        for prefix in ("", "/v1", "/compatible-mode/v1"):
+            routes.append(web.post(f"{prefix}/chat/completions", self._door(openai, openai.chat)))
+            routes.append(web.post(f"{prefix}/embeddings", self._door(openai, openai.embed)))
+        return routes
+
+    async def _list_models(self, request: web.Request) -> web.StreamResponse:
+        door = OpenAIDoor()
+        received = Received(request.headers, {})
+        key = door.key(received)
+        if not self._right(key):
+            refused = door.wrong_key(key)
+            return web.json_response(door.failure(refused, 0), status=refused.status)
+        return web.json_response(door.listed(self._models, self._clock.now_ms() // 1000))
+
+    def _right(self, key: str) -> bool:
+        return bool(key) and (not self._keys or key in self._keys)
+
+    def _door(self, door: Door, read: Read) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            received = Received(request.headers, {}, request.match_info, request.query)
+            key = door.key(received)
+            call = self.log.begin(request.method, request.path, door.name, key, request.headers)
+            try:
+                return await self._answer(request, call, door, read, key)
+            except (asyncio.CancelledError, ConnectionError):
+                call.cancelled = not call.whole and not self._stopping.is_set()
+                raise
+            finally:
+                self.log.end(call)
+
+        return handle
+
+    async def _answer(
+        self, request: web.Request, call: Call, door: Door, read: Read, key: str
+    ) -> web.StreamResponse:
+        plain = Stage(request, call, door, Behaviour(), self._clock, self._stopping)
+        if not self._right(key):
+            return plain.refuse(door.wrong_key(key))
+        try:
+            body = orjson.loads(await request.read())
+            if not isinstance(body, dict):
+                raise Refused(400, "The body is no JSON object.")
+            asked = read(Received(request.headers, body, request.match_info, request.query))
+        except orjson.JSONDecodeError:
+            return plain.refuse(Refused(400, "We could not parse the JSON body of your request."))
+        except Refused as refused:
+            return plain.refuse(refused)
+        call.ask(asked, body)
+        behaviour = self.script.choose(door.name, asked.model, asked.last_words) or _usual(asked.model)
+        stage = Stage(request, call, door, behaviour, self._clock, self._stopping)
+        if asked.kind == "embed":
+            given = door.embedded(asked, vectors(asked), prompt_tokens(asked), call.number)
+            return await stage.whole(given, len(asked.texts))
+        blocked = door.blocked() if behaviour.blocked else None
+        if blocked is not None:
+            return stage.refuse(blocked)
+        voice = door.voice(asked, compose(asked, behaviour), call.number, self._clock.now_ms() // 1000)
+        if asked.stream:
+            return await stage.stream(voice)
+        return await stage.whole(voice.whole(), len(voice.parts()))
+
+
+def _usual(model: str) -> Behaviour:
+    bench = bench_size(model)
+    return Behaviour(batch=bench[1]) if bench else Behaviour()
