@@ -46,6 +46,9 @@ class Asked:
     dimensions: int | None = None
     base64: bool = False
     single: bool = False
+    """One text was given, and one vector is wanted, not a list of them."""
+    plain: bool = False
+    """DashScope's `result_format` of `text`."""
 
     @property
     def last_words(self) -> str:
@@ -58,13 +61,23 @@ class Asked:
 class Refused(Exception):
     """The vendor answers with an error. `code`, `kind` and `param` are the vendor's own words."""
 
-    def __init__(self, status: int, message: str, *, code: str = "", kind: str = "", param: str = "") -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str = "",
+        kind: str = "",
+        param: str = "",
+        retry_after: str = "",
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.code = code
         self.kind = kind
         self.param = param
+        self.retry_after = retry_after
 
 
 def words_of(content: object) -> str:

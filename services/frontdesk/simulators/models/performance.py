@@ -15,7 +15,6 @@ from frontdesk.simulators.models.events import GARBAGE, Event, render_all
 from frontdesk.simulators.models.log import Call
 from frontdesk.simulators.models.script import BEFORE_HEAD, Behaviour, Fault
 
-USUAL_STATUS = {"html": 404}
 PAGE = (
     "<html>\r\n<head><title>{status} {reason}</title></head>\r\n<body>\r\n<center><h1>{status} {reason}</h1>"
     "</center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
@@ -35,7 +34,7 @@ class Stage:
         stopping: asyncio.Event,
     ) -> None:
         self._request = request
-        self._call = call
+        self.call = call
         self._door = door
         self._does = behaviour
         self._clock = clock
@@ -79,7 +78,7 @@ class Stage:
             await self._write(group, waiting)
             waiting = 0
         await self._response.write_eof()
-        self._call.whole = True
+        self.call.whole = True
         return self._response
 
     async def whole(self, body: Body, pieces: int) -> web.StreamResponse:
@@ -93,7 +92,9 @@ class Stage:
         if fault is not None and kind == "garbage":
             data = GARBAGE
         elif fault is not None and kind == "error":
-            data = dump(self._door.failure(self._refused(fault), self._call.number))
+            data = dump(self._door.failure(self._refused(fault), self.call.number))
+        elif fault is not None and kind == "error_chunk":
+            data = dump(_chunk(self._refused(fault)))
         elif fault is not None and kind == "huge":
             data = dump(body | {"padding": "x" * fault.size})
         elif fault is not None and kind == "cut":
@@ -107,17 +108,18 @@ class Stage:
             return self._response
         await self._response.write(data)
         await self._response.write_eof()
-        self._call.pieces, self._call.whole = pieces, True
+        self.call.pieces, self.call.whole = pieces, True
         return self._response
 
     def refuse(self, refused: Refused, headers: dict[str, str] | None = None) -> web.Response:
         """An error of the vendor."""
-        self._call.whole = True
-        body = dump(self._door.failure(refused, self._call.number))
+        self.call.whole = True
+        events = self._door.failure_events(refused, self.call.number) if self.call.stream else []
+        body = render_all(events) or dump(self._door.failure(refused, self.call.number))
         response = web.Response(body=body, status=refused.status, headers=headers)
-        response.headers["Content-Type"] = self._door.json_type
+        response.headers["Content-Type"] = self._door.sse_type if events else self._door.json_type
         response.headers[self._door.request_id] = self._name()
-        self._call.status = refused.status
+        self.call.status = refused.status
         return response
 
     async def _before_head(self) -> web.StreamResponse | None:
@@ -125,16 +127,16 @@ class Stage:
         fault = self._does.fault
         if fault is None:
             return None
-        self._call.fault = fault.kind
+        self.call.fault = fault.kind
         if fault.kind == "status":
             return self.refuse(self._refused(fault), dict(fault.headers))
         if fault.kind == "html":
-            self._call.status, self._call.whole = fault.status or 404, True
+            self.call.status, self.call.whole = fault.status or 404, True
             page = PAGE.format(
-                status=self._call.status, reason="Not Found" if fault.status in (0, 404) else "Error"
+                status=self.call.status, reason="Not Found" if fault.status in (0, 404) else "Error"
             )
             return web.Response(
-                text=page, status=self._call.status, content_type="text/html", headers=dict(fault.headers)
+                text=page, status=self.call.status, content_type="text/html", headers=dict(fault.headers)
             )
         if fault.after == BEFORE_HEAD and fault.kind in ("reset", "close", "cut", "stall"):
             await self._leave(fault)
@@ -157,9 +159,11 @@ class Stage:
             return False
         if fault.kind == "error":
             await self._write(voice.error(self._refused(fault)), 0)
-        if fault.kind in ("error", "cut"):
+        if fault.kind == "error_chunk":
+            await self._write([Event(dump(_chunk(self._refused(fault))))], 0)
+        if fault.kind in ("error", "error_chunk", "cut"):
             await self._response.write_eof()
-            self._call.whole = True
+            self.call.whole = True
         else:
             await self._leave(fault)
         return True
@@ -169,7 +173,7 @@ class Stage:
         if fault.kind == "stall":
             await self._stopping.wait()
         else:
-            self._call.whole = True
+            self.call.whole = True
         transport = self._request.transport
         if transport is None:
             return
@@ -182,17 +186,17 @@ class Stage:
             transport.close()
 
     def _refused(self, fault: Fault) -> Refused:
-        return self._door.fault(fault.status or 500, fault.message, fault.code, self._call.model)
+        return self._door.fault(fault.status or 500, fault, self.call.model)
 
     def _head(self, status: int, kind: str) -> web.StreamResponse:
-        self._call.status = status
+        self.call.status = status
         headers = {"Content-Type": kind, self._door.request_id: self._name()}
         if "event-stream" in kind:
             headers["Cache-Control"] = "no-cache"
         return web.StreamResponse(status=status, headers=headers)
 
     def _name(self) -> str:
-        return f"req_{self._call.number:024d}"
+        return f"req_{self.call.number:024d}"
 
     async def _wait(self, milliseconds: int) -> None:
         if milliseconds:
@@ -201,7 +205,7 @@ class Stage:
     async def _write(self, events: list[Event], pieces: int) -> None:
         if events:
             await self._bytes(render_all(events, self._does.framing))
-        self._call.pieces += pieces
+        self.call.pieces += pieces
 
     async def _bytes(self, data: bytes) -> None:
         if "bytes" not in self._does.framing:
@@ -210,3 +214,8 @@ class Stage:
         for at in range(len(data)):
             await self._response.write(data[at : at + 1])
             await asyncio.sleep(0)
+
+
+def _chunk(refused: Refused) -> Body:
+    """An error in the middle of a stream as several providers and proxies write it."""
+    return {"error": {"message": refused.message, "code": refused.code or str(refused.status)}}

@@ -18,7 +18,8 @@ A call that nothing fits gets the plain answer of speech.py.
 | `cut` | the body ends as if it were whole, without the vendor's last events |
 | `stall` | nothing more comes, the connection stays open |
 | `garbage` | a line that is no JSON comes, then the answer goes on |
-| `error` | an error object of the vendor, in a stream whose status is 200; nothing follows |
+| `error` | an error of the vendor's kind, in a stream whose status is 200; nothing follows |
+| `error_chunk` | a chunk that is `{"error": {"message", "code"}}`, whichever vendor; nothing follows |
 | `huge` | a line of `size` bytes comes, then the answer goes on |
 
 `after` counts pieces: -1 is before the head of the answer, 0 between the head and the first piece. Of an
@@ -41,7 +42,7 @@ MAX_WAIT_MS = 600_000
 MAX_LINE = 64 * 1024 * 1024
 
 DOORS = ("openai", "dashscope", "anthropic", "gemini")
-FAULTS = ("status", "html", "reset", "close", "cut", "stall", "garbage", "error", "huge")
+FAULTS = ("status", "html", "reset", "close", "cut", "stall", "garbage", "error", "error_chunk", "huge")
 FRAMINGS = ("bytes", "crlf", "lines", "comments")
 
 
@@ -52,7 +53,7 @@ class Fault:
     kind: str
     after: int = 0
     status: int = 0
-    """Of `status`, `html` and `error`; 0 is the usual one: 500, 404, 500."""
+    """Of `status`, `html` and errors; 0 is the usual one: 404 of `html`, else 500."""
     headers: Mapping[str, str] = field(default_factory=dict)
     message: str = ""
     code: str = ""

@@ -21,9 +21,12 @@ from frontdesk.kit.clock import Clock, SystemClock
 from frontdesk.kit.errors import InvalidArgument
 from frontdesk.simulators.models.asked import Asked, Refused
 from frontdesk.simulators.models.control import Control
+from frontdesk.simulators.models.doors.anthropic import AnthropicDoor
 from frontdesk.simulators.models.doors.base import Door, Received
+from frontdesk.simulators.models.doors.dashscope import DashScopeDoor
+from frontdesk.simulators.models.doors.gemini import GeminiDoor
 from frontdesk.simulators.models.doors.openai import OpenAIDoor
-from frontdesk.simulators.models.log import Call, Log
+from frontdesk.simulators.models.log import Log
 from frontdesk.simulators.models.performance import Stage
 from frontdesk.simulators.models.script import Behaviour, Script
 from frontdesk.simulators.models.speech import bench_size, compose, prompt_tokens, vectors
@@ -34,6 +37,7 @@ MODELS = ("chat", "reasoner", "embedding")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Read = Callable[[Received], Asked]
+Answer = Callable[[Stage, web.Request], Awaitable[web.StreamResponse]]
 
 
 class ModelsServer:
@@ -85,33 +89,60 @@ class ModelsServer:
             await asyncio.wait_for(self._runner.cleanup(), deadline_s)
 
     def _routes(self) -> list[web.RouteDef]:
-        openai = OpenAIDoor()
-        routes = [web.get("/v1/models", self._list_models)]
+        openai, dashscope, anthropic, gemini = OpenAIDoor(), DashScopeDoor(), AnthropicDoor(), GeminiDoor()
+        aigc, google = "/api/v1/services", "/{version:v1|v1beta|v1alpha}/models/{model}"
+        routes = [
+            web.post(f"{aigc}/aigc/text-generation/generation", self._door(dashscope, dashscope.chat)),
+            web.post(
+                f"{aigc}/embeddings/text-embedding/text-embedding", self._door(dashscope, dashscope.embed)
+            ),
+            web.post("/v1/messages", self._door(anthropic, anthropic.chat)),
+            web.post(
+                google + r":{action:generateContent|streamGenerateContent}", self._door(gemini, gemini.chat)
+            ),
+            web.post(google + r":{action:embedContent|batchEmbedContents}", self._door(gemini, gemini.embed)),
+            web.get("/v1beta/models", self._lists(gemini)),
+            web.get("/v1/models", self._either(self._lists(anthropic), self._lists(openai))),
+            web.get("/models", self._lists(openai)),
+            web.get("/compatible-mode/v1/models", self._lists(openai)),
+        ]
         # DeepSeek has no prefix, DashScope's compatible mode has its own.
         for prefix in ("", "/v1", "/compatible-mode/v1"):
             routes.append(web.post(f"{prefix}/chat/completions", self._door(openai, openai.chat)))
             routes.append(web.post(f"{prefix}/embeddings", self._door(openai, openai.embed)))
         return routes
 
-    async def _list_models(self, request: web.Request) -> web.StreamResponse:
-        door = OpenAIDoor()
-        received = Received(request.headers, {})
-        key = door.key(received)
-        if not self._right(key):
-            refused = door.wrong_key(key)
-            return web.json_response(door.failure(refused, 0), status=refused.status)
-        return web.json_response(door.listed(self._models, self._clock.now_ms() // 1000))
+    def _either(self, anthropic: Handler, other: Handler) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await (anthropic if "anthropic-version" in request.headers else other)(request)
+
+        return handle
+
+    def _lists(self, door: Door) -> Handler:
+        async def answer(stage: Stage, request: web.Request) -> web.StreamResponse:
+            stage.call.kind = "models"
+            return await stage.whole(door.listed(self._models, self._clock.now_ms() // 1000), 0)
+
+        return self._handler(door, answer)
 
     def _right(self, key: str) -> bool:
         return bool(key) and (not self._keys or key in self._keys)
 
     def _door(self, door: Door, read: Read) -> Handler:
+        async def answer(stage: Stage, request: web.Request) -> web.StreamResponse:
+            return await self._answer(request, stage, door, read)
+
+        return self._handler(door, answer)
+
+    def _handler(self, door: Door, answer: Answer) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            received = Received(request.headers, {}, request.match_info, request.query)
-            key = door.key(received)
+            key = door.key(Received(request.headers, {}, request.match_info, request.query))
             call = self.log.begin(request.method, request.path, door.name, key, request.headers)
+            stage = Stage(request, call, door, Behaviour(), self._clock, self._stopping)
             try:
-                return await self._answer(request, call, door, read, key)
+                if not self._right(key):
+                    return stage.refuse(door.wrong_key(key))
+                return await answer(stage, request)
             except (asyncio.CancelledError, ConnectionError):
                 call.cancelled = not call.whole and not self._stopping.is_set()
                 raise
@@ -120,21 +151,20 @@ class ModelsServer:
 
         return handle
 
-    async def _answer(
-        self, request: web.Request, call: Call, door: Door, read: Read, key: str
-    ) -> web.StreamResponse:
-        plain = Stage(request, call, door, Behaviour(), self._clock, self._stopping)
-        if not self._right(key):
-            return plain.refuse(door.wrong_key(key))
+    async def _answer(self, request: web.Request, stage: Stage, door: Door, read: Read) -> web.StreamResponse:
+        call = stage.call
         try:
             body = orjson.loads(await request.read())
             if not isinstance(body, dict):
                 raise Refused(400, "The body is no JSON object.")
             asked = read(Received(request.headers, body, request.match_info, request.query))
         except orjson.JSONDecodeError:
-            return plain.refuse(Refused(400, "We could not parse the JSON body of your request."))
+            return stage.refuse(Refused(400, "We could not parse the JSON body of your request."))
         except Refused as refused:
-            return plain.refuse(refused)
+            return stage.refuse(refused)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            # A field is of another shape than the vendor's: they all answer that with 400.
+            return stage.refuse(Refused(400, "Invalid type of a field."))
         call.ask(asked, body)
         behaviour = self.script.choose(door.name, asked.model, asked.last_words) or _usual(asked.model)
         stage = Stage(request, call, door, behaviour, self._clock, self._stopping)

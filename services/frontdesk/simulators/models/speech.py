@@ -91,8 +91,9 @@ def compose(asked: Asked, behaviour: Behaviour | None) -> Said:
         pieces = split(behaviour.text, PIECE)
     elif not pieces and not tools:
         pieces, tools = _plain(asked)
+    prefix = "toolu" if asked.door == "anthropic" else "call"
     tools = tuple(
-        call if call.id else ToolSaid(call.name, call.arguments, f"call_{n + 1:024d}")
+        call if call.id else ToolSaid(call.name, call.arguments, f"{prefix}_{n + 1:024d}")
         for n, call in enumerate(tools)
     )
     finish = behaviour.finish

@@ -11,6 +11,7 @@ import orjson
 
 from frontdesk.simulators.models.asked import Asked, Body, Refused, Turn, words_of
 from frontdesk.simulators.models.events import Event
+from frontdesk.simulators.models.script import Fault
 from frontdesk.simulators.models.speech import Part, Said
 
 
@@ -103,15 +104,25 @@ class Door(ABC):
     def listed(self, names: Sequence[str], created_s: int) -> Body:
         """The list of models."""
 
+    def failure_events(self, refused: Refused, number: int) -> list[Event]:
+        """The error of a call that asked for a stream; empty when it is told in a body like any other."""
+        return []
+
     def blocked(self) -> Refused | None:
         """How a prompt that the filter stops is refused; None when the answer itself says so."""
         return None
 
-    def fault(self, status: int, message: str, code: str, model: str) -> Refused:
+    def fault(self, status: int, fault: Fault, model: str) -> Refused:
         """The error of a script, with the vendor's usual words where the script has none."""
         near = status if status in self.usual else 500 if status >= 500 else 400
         words, usual_code, kind = self.usual[near]
-        return Refused(status, message or words.replace("{model}", model), code=code or usual_code, kind=kind)
+        return Refused(
+            status,
+            fault.message or words.replace("{model}", model),
+            code=fault.code or usual_code,
+            kind=kind,
+            retry_after=fault.headers.get("Retry-After", ""),
+        )
 
 
 def dump(body: object) -> bytes:
