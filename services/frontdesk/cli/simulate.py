@@ -44,6 +44,7 @@ def goofish(
 @app.command("models")
 def models(
     port: Annotated[int, typer.Option("--port", help="Port; 0: free.")] = 0,
+    bench_port: Annotated[int, typer.Option("--bench-port", help="Port of the fast path; 0: free.")] = 0,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     key: Annotated[
         list[str] | None, typer.Option("--key", help="A right key; without, every key is right.")
@@ -53,10 +54,10 @@ def models(
     ] = "",
     script: Annotated[Path | None, typer.Option("--script", help="Behaviours, JSON.")] = None,
 ) -> None:
-    """Simulate OpenAI, DashScope, Anthropic and Gemini until Ctrl-C; prints its address as a line of JSON."""
+    """Simulate OpenAI, DashScope, Anthropic and Gemini until Ctrl-C; prints its addresses as JSON."""
     from frontdesk.simulators.models.__main__ import run
 
-    _run(lambda: run(host, port, tuple(key or ()), control_token, script))
+    _run(lambda: run(host, port, bench_port, tuple(key or ()), control_token, script))
 
 
 def _run(program: Callable[[], Coroutine[Any, Any, int]]) -> None:

@@ -1,8 +1,8 @@
-"""The simulator as a server: all vendors and the control API on one port.
+"""The simulator as a server: all vendors and the control API on one port, a fast path for benches on another.
 
 server = ModelsServer()
 await server.start()
-server.url, server.script, server.log
+server.url, server.bench_url, server.script, server.log
 await server.stop()
 
 A client takes `url` as the base address of a provider, with `/v1` for OpenAI's kind: the paths of the vendors
@@ -20,6 +20,7 @@ from aiohttp import web
 from frontdesk.kit.clock import Clock, SystemClock
 from frontdesk.kit.errors import InvalidArgument
 from frontdesk.simulators.models.asked import Asked, Refused
+from frontdesk.simulators.models.bench import BenchServer
 from frontdesk.simulators.models.control import Control
 from frontdesk.simulators.models.doors.anthropic import AnthropicDoor
 from frontdesk.simulators.models.doors.base import Door, Received
@@ -57,6 +58,7 @@ class ModelsServer:
         *,
         keys: tuple[str, ...] = (),
         models: tuple[str, ...] = MODELS,
+        bench_port: int = 0,
         control_token: str = "",
     ) -> None:
         if host not in LOOPBACK and not control_token:
@@ -70,10 +72,11 @@ class ModelsServer:
         self._runner: web.AppRunner | None = None
         self.script = Script()
         self.log = Log(self._clock)
+        self.bench = BenchServer(host, bench_port)
         self.url = ""
 
     async def start(self) -> None:
-        """Open the port."""
+        """Open both ports."""
         app = web.Application(client_max_size=MAX_BODY)
         app.add_routes(self._routes())
         app.add_routes(Control(self.script, self.log, self._token).routes())
@@ -81,10 +84,17 @@ class ModelsServer:
         await self._runner.setup()
         await web.TCPSite(self._runner, self._host, self._port, reuse_address=True).start()
         self.url = f"http://{self._host}:{self._runner.addresses[0][1]}"
+        await self.bench.start()
+
+    @property
+    def bench_url(self) -> str:
+        """The fast path of bench.py."""
+        return self.bench.url
 
     async def stop(self, deadline_s: float = 5.0) -> None:
         """Close everything; what stalls is let go."""
         self._stopping.set()
+        await self.bench.stop()
         if self._runner is not None:
             await asyncio.wait_for(self._runner.cleanup(), deadline_s)
 
