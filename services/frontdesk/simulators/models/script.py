@@ -262,7 +262,11 @@ def _types(path: str, values: Mapping[str, object], kind: type[Any]) -> None:
     """Fields of one plain type have it; those of others were read before."""
     for one in fields(kind):
         wanted = {"str": str, "str | None": str, "int": int, "bool": bool}.get(str(one.type))
-        if one.name in values and wanted is not None and type(values[one.name]) is not wanted:
+        if one.name not in values or wanted is None:
+            continue
+        if values[one.name] is None and "None" in str(one.type):
+            continue
+        if type(values[one.name]) is not wanted:
             raise InvalidArgument(f"{path}.{one.name}", f"must be a {wanted.__name__}")
 
 

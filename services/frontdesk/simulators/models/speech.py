@@ -181,6 +181,8 @@ def _instance(root: Mapping[str, Any], schema: Mapping[str, Any], words: str, de
     kind = schema.get("type", "object" if "properties" in schema else "string")
     if isinstance(kind, list):
         kind = kind[0] if kind else "null"
+    # Gemini writes types in capitals.
+    kind = str(kind).lower()
     if kind == "object":
         properties: Mapping[str, Mapping[str, Any]] = schema.get("properties", {})
         return {name: _instance(root, one, words, depth - 1) for name, one in properties.items() if depth}
