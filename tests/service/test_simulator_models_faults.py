@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -78,34 +80,18 @@ def text_of(text: str) -> str:
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("framing", FRAMINGS)
-async def test_framing_changes_no_event(
-    server: ModelsServer, client: httpx.AsyncClient, door: str, framing: str
-) -> None:
+async def test_framing_changes_no_event(client: httpx.AsyncClient, door: str, framing: str) -> None:
     """However events are written they say the same."""
-    server.script.add(Behaviour(pieces=PIECES, times=1), Behaviour(pieces=PIECES, framing=(framing,)))
     told = []
-    for _ in range(2):
-        answer = await client.post(server.url + PATHS[door], json=BODIES[door])
-        assert answer.status_code == 200
-        told.append(
-            [json.loads(data) for data in events_of(answer.text) if data != "[DONE]"],
-        )
-    assert len(told[0]) > len(PIECES)
-    plain, framed = (
-        [
-            {
-                name: value
-                for name, value in event.items()
-                if not name.lower().endswith("id") and name != "message"
-            }
-            for event in events
-        ]
-        for events in told
-    )
-    assert [event.pop("created", 0) and 1 for event in plain] == [
-        event.pop("created", 0) and 1 for event in framed
-    ]
-    assert plain == framed
+    for way in ((), (framing,)):
+        async with models(ManualClock()) as server:
+            server.script.add(Behaviour(pieces=PIECES, framing=way))
+            answer = await client.post(server.url + PATHS[door], json=BODIES[door])
+            told.append((answer.text, [data.replace("\n", "") for data in events_of(answer.text)]))
+    (plain, events), (framed, same) = told
+    assert len(events) > len(PIECES)
+    assert events == same
+    assert (plain == framed) is (framing == "bytes")
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -378,3 +364,25 @@ async def test_fast_path_counts_who_leaves(server: ModelsServer) -> None:
         answer.close()
         await until(lambda: server.bench.counts.left == 1)
     assert server.bench.counts.answers == 0
+
+
+async def test_program_prints_where_it_listens(client: httpx.AsyncClient, tmp_path: Path) -> None:
+    """`frontdesk simulate models` serves a script until it is told to end."""
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"behaviours": [{"pieces": ["好"]}]}))
+    words = ("-m", "frontdesk", "simulate", "models", "--key", KEY, "--script", str(script))
+    program = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert program.stdout is not None
+        where = json.loads(await program.stdout.readline())
+        answer = await client.post(where["url"] + PATHS["openai"], json=BODIES["openai"])
+        assert text_of(answer.text) == "好"
+        wrong = await client.post(
+            where["url"] + PATHS["openai"], json=BODIES["openai"], headers={"Authorization": "Bearer other"}
+        )
+        assert wrong.status_code == 401
+        fast = await client.post(where["bench_url"] + PATHS["openai"], json=BODIES["openai"])
+        assert "在吗" in text_of(fast.text)
+    finally:
+        program.terminate()
+        assert await program.wait() == 0

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import cast
 
 import orjson
-from multidict import CIMultiDict
 
 from frontdesk.simulators.models.asked import Asked, Refused
 from frontdesk.simulators.models.doors.anthropic import AnthropicDoor
@@ -80,7 +79,7 @@ class Answers:
         path, _, query = target.partition("?")
         gemini = _GEMINI.fullmatch(path)
         door, embeds = self._doors.get(path, (self._gemini, "mbed" in path))
-        headers = CIMultiDict(line.partition(": ")[::2] for line in lines)
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         match: Mapping[str, str] = gemini.groupdict() if gemini else {}
         pairs = dict(pair.partition("=")[::2] for pair in query.split("&"))
         try:

@@ -23,7 +23,8 @@ A call that nothing fits gets the plain answer of speech.py.
 | `huge` | a line of `size` bytes comes, then the answer goes on |
 
 `after` counts pieces: -1 is before the head of the answer, 0 between the head and the first piece. Of an
-answer that is not streamed half of the body comes before the fault, at any `after` from 0 on.
+answer that is not streamed half of the body comes before the fault, at any `after` from 0 on. Before the
+head a `cut` is a `close`.
 """
 
 from __future__ import annotations

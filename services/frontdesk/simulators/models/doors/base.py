@@ -17,7 +17,7 @@ from frontdesk.simulators.models.speech import Part, Said
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A request: headers whose lookup ignores case, variables of the path, query and body."""
+    """A request: headers, looked up in small letters, the body, variables of the path, and the query."""
 
     headers: Mapping[str, str]
     body: Body
