@@ -81,7 +81,11 @@ class KnownItems(PlatformServiceServicer):
         if request.item_id.startswith("gone"):
             raise NotFound("no such item")
         return platform_pb.GetItemResponse(
-            item_id=request.item_id, title=f"title of {request.item_id}", price="9.90"
+            item_id=request.item_id,
+            title=f"title of {request.item_id}",
+            price="9.90",
+            description=f"description of {request.item_id}",
+            skus=[platform_pb.Sku(spec="颜色:红", price="9.90", quantity=2)],
         )
 
 
@@ -89,7 +93,7 @@ class EngineBench:
     """Engines on one NATS and one database, and what they say."""
 
     def __init__(self, nats: NatsServer, database_url: str, **settings: str) -> None:
-        self._nats = nats
+        self.nats_url = nats.url
         self._environ = {
             "FRONTDESK_NATS_URL": f"nats://127.0.0.1:{nats.port}",
             "FRONTDESK_NATS_USER": nats.user,
@@ -110,7 +114,7 @@ class EngineBench:
         self.confirm = True
 
     async def start(self, engines: int = 1) -> None:
-        self.bus = await Bus.connect(BusSettings(self._nats.url))
+        self.bus = await Bus.connect(BusSettings(self.nats_url))
         self.gateway = RpcServer(self.bus.nc, "connection-gateway")
         self.gateway.add(add_AccountServiceServicer_to_server, self.accounts)
         self.gateway.add(add_PlatformServiceServicer_to_server, self.items)
@@ -187,6 +191,7 @@ class EngineBench:
         account: str = ACCOUNT,
         history: bool = False,
         images: Sequence[str] = (),
+        headers: dict[str, str] | None = None,
     ) -> str:
         """Publish what the platform said, as a gateway does; returns the message's id."""
         message_id = message_id or f"m{next(self._ids)}"
@@ -208,7 +213,8 @@ class EngineBench:
                 created_at_ms=created_at_ms or now_ms(),
             ),
         )
-        await self.bus.publish(subjects.inbound(account, chat), inbound, msg_id=f"{account}:{message_id}")
+        msg_id = f"{account}:{message_id}"
+        await self.bus.publish(subjects.inbound(account, chat), inbound, msg_id=msg_id, headers=headers)
         return message_id
 
     @property
