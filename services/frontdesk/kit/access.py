@@ -28,6 +28,14 @@ def allowed_organization(requested: str, *, need: str) -> str:
     return principal.organization_id or requested or _none_named()
 
 
+def has_role(need: str) -> bool:
+    """Whether the caller has the role `need` at least; a service of the fleet has every role."""
+    principal = current_principal.get()
+    if principal is None or principal.kind == "service":
+        return True
+    return principal.role in ROLES and ROLES.index(principal.role) >= ROLES.index(need)
+
+
 def check_operator(operator_organization: str, *, need: str) -> None:
     """Let through who operates the installation; raises PermissionDenied.
 
