@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from frontdesk.reply_engine.facts import Facts, wants_facts
-from frontdesk.reply_engine.model import Answer, Origin, Snapshot, Switch
+from frontdesk.reply_engine.model import AccountSettings, AiOutcome, Answer, Origin, Snapshot, Switch
 from frontdesk.reply_engine.rules.hours import utc_offset_minutes
 from frontdesk.reply_engine.rules.match import choose_default
 from frontdesk.reply_engine.rules.model import ChatCounters, Incoming, Part, Reply, TextPart
@@ -21,17 +21,6 @@ from frontdesk.reply_engine.rules.patterns import Budget
 from frontdesk.reply_engine.rules.template import Values, render
 
 MINUTE_MS = 60_000
-
-
-class Outcome(Protocol):
-    """What came of the AI's turn."""
-
-    @property
-    def text(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def needs_person(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +43,7 @@ class ChatView:
 class ChainResult:
     """An answer, or that the AI is to be asked, or why a person is needed; `trace` says what was tried.
 
+    With an answer, `reason` says that a person is needed nevertheless: the answer is an acknowledgement.
     `facts_wanted`: the answer's templates name facts that are not looked up yet; walk again with them.
     """
 
@@ -65,9 +55,13 @@ class ChainResult:
 
 
 def walk(
-    snapshot: Snapshot, view: ChatView, before: Sequence[str] = (), outcome: Outcome | None = None
+    snapshot: Snapshot, view: ChatView, before: Sequence[str] = (), outcome: AiOutcome | None = None
 ) -> ChainResult:
-    """Walk the account's chain; with `outcome` the AI was asked already and the walk goes on behind it."""
+    """Walk the account's chain; with `outcome` the AI was asked already and the walk goes on behind it.
+
+    Where the AI leaves the answer to a person, what follows in the chain is still said: nobody knows when a
+    person comes. An outcome of an AI that was turned off meanwhile is not used.
+    """
     trace = list(before)
     row = view.row
     settings = snapshot.account(row.account_id)
@@ -81,15 +75,16 @@ def walk(
         )
     budget = snapshot.matcher.budget()
     incoming = incoming_of(snapshot, view, merged(view.waiting))
-    asked: str | None = None
-    if outcome is not None:
+    asked, person = None, ""
+    if outcome is not None and not _has_ai(settings):
+        trace.append("ai: turned off meanwhile")
+    elif outcome is not None:
+        trace.append(_told(outcome))
         if outcome.text:
             parts: tuple[Part, ...] = (TextPart(outcome.text),)
-            return ChainResult(Answer(Origin.AI, "ai", parts), trace=(*trace, "ai: answered"))
-        trace.append(f"ai: {outcome.reason}")
-        if outcome.needs_person:
-            return ChainResult(reason="needs_person", trace=tuple(trace))
+            return ChainResult(Answer(Origin.AI, "ai", parts), trace=tuple(trace))
         asked = "ai"
+        person = f"needs_person: {outcome.reason}" if outcome.needs_person else ""
     for step in steps_after(settings.chain, asked):
         if step == "ai":
             if not settings.ai_enabled:
@@ -106,10 +101,27 @@ def walk(
             continue
         if view.facts is None and wants_facts(found.reply):
             return ChainResult(facts_wanted=True, trace=tuple(before))
-        trace.append(f"{step}: {found.rule_id}")
+        trace.append(f"{step}: {found.rule_id}" + (", until a person comes" if person else ""))
         parts = render(found.reply, _values(incoming, view.facts))
-        return ChainResult(Answer(found.origin, step, parts, found.rule_id), trace=tuple(trace))
-    return ChainResult(reason="no_answer", trace=tuple(trace))
+        answer = Answer(found.origin, step, parts, found.rule_id)
+        return ChainResult(answer, reason=person, trace=tuple(trace))
+    return ChainResult(reason=person or "no_answer", trace=tuple(trace))
+
+
+def _has_ai(settings: AccountSettings) -> bool:
+    return settings.ai_enabled and "ai" in settings.chain
+
+
+def _told(outcome: AiOutcome) -> str:
+    """An outcome as a sentence of the trace; it names who answered, so that nobody takes `offline` for a
+    model."""
+    by = f" by {outcome.by}" if outcome.by else ""
+    if outcome.text:
+        return f"ai: answered{by}"
+    if not outcome.needs_person:
+        return f"ai: unavailable: {outcome.reason}"
+    why = f" ({outcome.reason_text})" if outcome.reason_text else ""
+    return f"ai: needs a person{by}: {outcome.reason}{why}"
 
 
 def incoming_of(snapshot: Snapshot, view: ChatView, text: str) -> Incoming:

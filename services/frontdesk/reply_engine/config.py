@@ -62,6 +62,21 @@ class ReplyEngineSettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSe
         le=120,
         description="How long a decision waits for the AI before it goes on without.",
     )
+    ai_parallel: int = Field(
+        default=64, ge=1, le=1000, description="Questions that one replica asks the AI at once."
+    )
+    ai_waiting: int = Field(
+        default=1000,
+        ge=0,
+        le=10_000,
+        description="Questions that may wait for a free place; one more goes on without the AI at once.",
+    )
+    ai_again_seconds: int = Field(
+        default=30,
+        ge=0,
+        le=300,
+        description="A buyer who goes on writing makes the AI begin anew for this long.",
+    )
     regex_milliseconds: int = Field(
         default=50,
         ge=1,

@@ -18,8 +18,9 @@ from frontdesk.kit import subjects
 from frontdesk.kit.bus import Delivery, Timers
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.database import Database
+from frontdesk.kit.errors import FrontdeskError
 from frontdesk.reply_engine.ai import Ai
-from frontdesk.reply_engine.decide import Decided, Decider, chat_turns, due_chats
+from frontdesk.reply_engine.decide import Decided, Decider, due_chats
 from frontdesk.reply_engine.events import Events
 from frontdesk.reply_engine.facts import FactSource
 from frontdesk.reply_engine.intake import IntakeLimits, Taken, parse, take_in
@@ -31,6 +32,7 @@ from frontdesk.reply_engine.snapshot import SnapshotCache
 from frontdesk.reply_engine.sweep import SweepTimer, next_work
 from frontdesk.reply_engine.topology import CHAT_TIMER, ORDER_TIMER
 from frontdesk.reply_engine.traces import intake_trace
+from frontdesk.reply_engine.turns import AiTurns
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,8 @@ class EngineLimits:
     overdue_ms: int = 5_000
     unreported_ms: int = 60_000
     sweep_batch: int = 500
-    history_turns: int = 20
+    # AI turns of one replica, asking and waiting for a place.
+    ai_turns: int = 1_064
     rules: Limits = LIMITS
 
 
@@ -71,7 +74,16 @@ class Engine:
         self._snapshots = snapshots
         self._decider = decider
         self._outbox = outbox
-        self._ai = ai
+        self._turns = AiTurns(
+            database=database,
+            decider=decider,
+            ai=ai,
+            facts=facts,
+            events=events,
+            publish=self._publish,
+            clock=clock,
+            most=limits.ai_turns,
+        )
         self._facts = facts
         self._deliveries = deliveries
         self._events = events
@@ -114,7 +126,7 @@ class Engine:
         await self._outbox.publish(parts)
 
     async def decide(self, chat_keys: Collection[str]) -> None:
-        """Decide the chats that wait and are due; the AI's turns run with no lock held."""
+        """Decide the chats that wait and are due; those that the AI is asked about are answered later."""
         async with self._database.write() as connection:
             decided = await self._decider.decide(connection, chat_keys, self._clock.now_ms())
         await self._publish(decided)
@@ -124,39 +136,31 @@ class Engine:
                 rest = await self._decider.decide(connection, decided.lacking.keys(), self._clock.now_ms())
             await self._publish(rest)
             decided.ai_turns += rest.ai_turns
-        if decided.ai_turns:
-            await self._ask_ai(decided)
+        await self._turns.begin(decided.ai_turns)
 
-    async def _ask_ai(self, decided: Decided) -> None:
-        outcomes = {}
-        for turn in decided.ai_turns:
-            async with self._database.read() as connection:
-                turns = await chat_turns(connection, turn.chat_key, self._limits.history_turns)
-            outcomes[turn.chat_key] = self._ai.begin(turn, turns)
-        answered = {key: await outcome for key, outcome in outcomes.items()}
-        for _ in range(2):
-            async with self._database.write() as connection:
-                concluded = await self._decider.conclude(connection, answered, self._clock.now_ms())
-            await self._publish(concluded)
-            answered = {key: answered[key] for key in concluded.lacking}
-            if not answered:
-                return
-            await self._facts.find(concluded.lacking.values())
+    async def drain(self, seconds: float) -> None:
+        """Let the AI's turns end; those that can't are another replica's at once."""
+        try:
+            given_back = await self._turns.drain(seconds)
+            now = self._clock.now_ms()
+            await self._timers.set_all(CHAT_TIMER, [(key, now) for key in given_back])
+        except FrontdeskError as error:
+            log.warning("the sweep will find what the AI was asked about: %s", error)
 
     async def _publish(self, decided: Decided) -> None:
         await self._outbox.publish(decided.outgoing)
         if decided.later:
             await self._timers.set_all(CHAT_TIMER, list(decided.later.items()))
         now = self._clock.now_ms()
-        for chat, reason in decided.for_person:
+        for call in decided.for_person:
             await self._events.alert(
-                organization_id=chat.organization_id,
-                account_id=chat.account_id,
-                chat_id=chat.chat_id,
+                organization_id=call.chat.organization_id,
+                account_id=call.chat.account_id,
+                chat_id=call.chat.chat_id,
                 code="chat_waiting",
-                text=f"A buyer waits for a person: {reason}.",
+                text=call.text,
                 now_ms=now,
-                event_id=f"waiting:{chat.chat_key}:{chat.waiting_since_ms}",
+                event_id=call.event_id,
             )
 
     async def on_due(self, batch: Sequence[Delivery]) -> None:

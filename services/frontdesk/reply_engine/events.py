@@ -1,4 +1,5 @@
-"""What the reply-engine tells everybody: messages stored, orders changed, a person needed."""
+"""What the reply-engine tells everybody: messages stored, orders changed, a person needed, how
+far the AI is."""
 
 from __future__ import annotations
 
@@ -27,6 +28,10 @@ class Events:
     async def taken_in(self, new: Iterable[Inbound], waiting: set[str], now_ms: int) -> None:
         """Tell of messages and orders that were stored."""
         await self._bus.publish_all([_stored(i, waiting, now_ms) for i in new])
+
+    async def publish(self, kind: str, events: Iterable[Event]) -> None:
+        """Tell of events of one kind; raises Unavailable, after which telling again is safe."""
+        await self._bus.publish_all([_outgoing(kind, event) for event in events])
 
     async def alert(
         self,
@@ -69,6 +74,8 @@ def _stored(inbound: Inbound, waiting: set[str], now_ms: int) -> Outgoing:
         kind = "order"
         event.event_id = f"{inbound.account_id}:order:{inbound.order.order_id}:{inbound.order.status}"
         event.order.CopyFrom(OrderChanged(chat_id=inbound.chat_id, order=inbound.order))
-    return Outgoing(
-        subjects.event(kind, inbound.account_id), event.SerializeToString(), msg_id=event.event_id
-    )
+    return _outgoing(kind, event)
+
+
+def _outgoing(kind: str, event: Event) -> Outgoing:
+    return Outgoing(subjects.event(kind, event.account_id), event.SerializeToString(), msg_id=event.event_id)

@@ -177,7 +177,8 @@ async def _store_messages(
     if inserts:
         await connection.execute(insert_ignoring(connection, messages), inserts)
     await _settle_earlier(connection, states.values())
-    await update_chats(connection, [s.changes() for s in states.values() if s.touched])
+    called = any(s.row.called_at_ms for s in states.values())
+    await update_chats(connection, [s.changes(called=called) for s in states.values() if s.touched])
     for key, chat in states.items():
         _schedule(key, chat, now_ms, taken)
 
@@ -256,6 +257,8 @@ class _ChatState:
         self.due_at: int = row.due_at_ms
         self.paused_until: int = row.paused_until_ms
         self.pause_reason: str = row.pause_reason
+        self.called_at: int = row.called_at_ms
+        self.called_reason: str = row.called_reason
         self.traceparent: str = row.traceparent
         self.settled_until = 0
 
@@ -286,6 +289,7 @@ class _ChatState:
         self.last_seller_at = max(self.last_seller_at, at_ms)
         self.settled_until = max(self.settled_until, at_ms)
         self.waiting_since, self.waiting_reason, self.waiting_count, self.due_at = 0, "", 0, 0
+        self.called_at, self.called_reason = 0, ""
         if takeover_minutes:
             until = now_ms + takeover_minutes * MINUTE_MS
             if until > self.paused_until:
@@ -322,7 +326,9 @@ class _ChatState:
         self.due_at = max(due, self.paused_until)
         return MessageState.WAITING, ""
 
-    def changes(self) -> dict[str, Any]:
+    def changes(self, *, called: bool) -> dict[str, Any]:
+        """What is written back; `called` when a person was called in a chat of the batch."""
+        of_calls = {"called_at_ms": self.called_at, "called_reason": self.called_reason} if called else {}
         return {
             "chat_key": self.row.chat_key,
             "buyer_id": self.buyer_id,
@@ -338,4 +344,5 @@ class _ChatState:
             "paused_until_ms": self.paused_until,
             "pause_reason": self.pause_reason,
             "traceparent": self.traceparent,
+            **of_calls,
         }

@@ -111,6 +111,49 @@ class Answer:
     rule_id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class AiTurn:
+    """A chat that the chain left to the AI: the token that owns it, and what is to be answered.
+
+    `message_ids` are the waiting messages whose words `text` merges; empty for a preview.
+    """
+
+    chat_key: str
+    token: str
+    organization_id: str
+    account_id: str
+    chat_id: str
+    item_id: str
+    text: str
+    message_ids: frozenset[str] = frozenset()
+    trace: tuple[str, ...] = ()
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AiOutcome:
+    """What came of an AI turn: a text, or `reason` (for programs) why there is none.
+
+    With `needs_person` the AI leaves the answer to a person, as `reason_text` says for people; else it could
+    not be asked: `busy`, or the name of a gRPC status in lower case.
+    """
+
+    turn: AiTurn
+    text: str = ""
+    reason: str = ""
+    reason_text: str = ""
+    needs_person: bool = False
+    intent: str = ""
+    offered_price: str = ""
+    provider: str = ""
+    model: str = ""
+
+    @property
+    def by(self) -> str:
+        """Who answered, for people: `<provider>/<model>`; empty when nobody did."""
+        return "/".join(name for name in (self.provider, self.model) if name)
+
+
 def chat_key(account_id: str, chat_id: str) -> str:
     return f"{account_id}/{chat_id}"
 

@@ -41,6 +41,7 @@ from frontdesk.reply_engine.facts import FactSource
 from frontdesk.reply_engine.intake import IntakeLimits
 from frontdesk.reply_engine.orders.delivery import Deliveries
 from frontdesk.reply_engine.outbox import Outbox
+from frontdesk.reply_engine.previews import Previews
 from frontdesk.reply_engine.readings import add_readings
 from frontdesk.reply_engine.rpc.chats import ChatServicer
 from frontdesk.reply_engine.rpc.orders import OrderServicer
@@ -128,8 +129,8 @@ class ReplyEngine:
             clock=clock,
         )
         facts = FactSource(accounts, platform, clock)
-        ai = Ai(AiServiceStub(self.channel), settings.ai_seconds)
-        decider = Decider(snapshots, facts, settings.ai_seconds)
+        ai = self._new_ai(facts, clock)
+        decider = Decider(snapshots, facts, settings.ai_seconds, settings.ai_again_seconds * 1000)
         self.engine = Engine(
             timers=timers,
             sweep=sweep,
@@ -145,14 +146,15 @@ class ReplyEngine:
             limits=limits,
         )
         takeover = Takeover(self.database, snapshots, outbox, timers, clock)
+        previews = Previews(facts, ai)
         replies = ReplyServicer(
-            self.database, snapshots, accounts, facts, ai, clock, max_age_ms=limits.intake.max_age_ms
+            self.database, snapshots, accounts, previews, clock, max_age_ms=limits.intake.max_age_ms
         )
         self.registrations = [
             (add_ReplyServiceServicer_to_server, replies),
             (
                 add_RuleServiceServicer_to_server,
-                RuleServicer(self.database, snapshots, accounts, facts, clock, limits.rules),
+                RuleServicer(self.database, snapshots, accounts, previews, clock, limits.rules),
             ),
             (add_ChatServiceServicer_to_server, ChatServicer(self.database, self.bus, takeover, clock)),
             (
@@ -161,6 +163,17 @@ class ReplyEngine:
             ),
         ]
         self.router: APIRouter = reply_router(replies)
+
+    def _new_ai(self, facts: FactSource, clock: Clock) -> Ai:
+        settings = self._settings
+        return Ai(
+            AiServiceStub(self.channel),
+            self.database,
+            facts,
+            clock,
+            seconds=settings.ai_seconds,
+            parallel=settings.ai_parallel,
+        )
 
     async def _consume(self) -> None:
         settings, engine = self._settings, self.engine
@@ -193,7 +206,8 @@ class ReplyEngine:
         """Finish what is in work, give back the rest, close."""
         if self._readings is not None:
             self._readings.stop()
-        await asyncio.gather(*(c.drain(deadline_s * 0.6) for c in self._consumers))
+        await asyncio.gather(*(c.drain(deadline_s * 0.4) for c in self._consumers))
+        await self.engine.drain(deadline_s * 0.3)
         await self.rpc.drain(deadline_s * 0.2)
         await self.channel.close()
         await self.bus.close()
@@ -208,6 +222,7 @@ def _limits(settings: ReplyEngineSettings) -> EngineLimits:
             debounce_cap_messages=settings.debounce_cap_messages,
         ),
         unreported_ms=settings.unreported_seconds * 1000,
+        ai_turns=settings.ai_parallel + settings.ai_waiting,
         rules=replace(
             LIMITS,
             regex_seconds=settings.regex_milliseconds / 1000,

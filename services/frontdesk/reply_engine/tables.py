@@ -104,6 +104,9 @@ chats = Table(
     _ms("waiting_since_ms"),
     _text("waiting_reason"),
     Column("waiting_count", Integer, nullable=False, default=0, server_default="0"),
+    # A person was called and has not come: since when and why, whatever was answered to later messages.
+    _ms("called_at_ms"),
+    _text("called_reason"),
     _ms("due_at_ms"),
     _ms("paused_until_ms"),
     _text("pause_reason"),
@@ -143,6 +146,8 @@ messages = Table(
     Index("ix_messages_state", "chat_key", "state"),
 )
 
+OF_AI = ("item_id", "intent", "offered_price", "provider", "model")
+
 decisions = Table(
     "decisions",
     metadata,
@@ -152,6 +157,9 @@ decisions = Table(
     Column("origin", String(16), nullable=False),
     _text("step"),
     _text("rule_id"),
+    # Where the AI was asked: about which item, and what it said, also when it left it to a person. The price
+    # is decimal text.
+    *(Column(name, Text, nullable=False, server_default="") for name in OF_AI),
     # What was tried, in order, as sentences.
     Column("trace", JSON, nullable=False),
     _ms("created_at_ms"),

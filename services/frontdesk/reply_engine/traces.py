@@ -7,6 +7,8 @@ part carries the decision's; so the answer is in the trace of the question howev
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from opentelemetry import trace
 
@@ -27,6 +29,16 @@ def intake_trace(traceparent: str) -> str:
 def decision_trace(traceparent: str, answer: Answer) -> str:
     """Record a decision in the trace of the message it answers; returns the traceparent of its parts."""
     return _record(names.ENGINE_DECIDE, traceparent, {names.ENGINE_STEP: answer.step})
+
+
+@contextmanager
+def ai_trace(traceparent: str) -> Iterator[None]:
+    """A block in which the AI is asked, in the trace of the message that it answers."""
+    if not traceparent:
+        yield
+        return
+    with _tracer.start_as_current_span(names.ENGINE_ASK_AI, context=extract({"traceparent": traceparent})):
+        yield
 
 
 def _record(name: str, traceparent: str, attributes: dict[str, str]) -> str:

@@ -15,6 +15,7 @@ GATEWAY_WRITE = "gateway write"
 GATEWAY_OUTCOME = "frontdesk.outcome"
 ENGINE_SCOPE = "frontdesk.reply_engine"
 ENGINE_TAKE_IN = "reply-engine take in"
+ENGINE_ASK_AI = "reply-engine ask ai"
 ENGINE_DECIDE = "reply-engine decide"
 ENGINE_STEP = "frontdesk.step"
 

@@ -127,6 +127,8 @@ async def _settle(connection: AsyncConnection, chat: Any, now: int, minutes: int
         "waiting_reason": "",
         "waiting_count": 0,
         "due_at_ms": 0,
+        "called_at_ms": 0,
+        "called_reason": "",
     }
     if minutes and now + minutes * MINUTE_MS > chat.paused_until_ms:
         values |= {"paused_until_ms": now + minutes * MINUTE_MS, "pause_reason": "a person answered"}

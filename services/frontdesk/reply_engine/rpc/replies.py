@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,13 +17,11 @@ from frontdesk.kit.database import Database
 from frontdesk.kit.errors import FailedPrecondition, InvalidArgument, NotFound
 from frontdesk.kit.upserts import upsert
 from frontdesk.reply_engine.accounts import Accounts
-from frontdesk.reply_engine.ai import Ai
-from frontdesk.reply_engine.chain import ChatView, walk
+from frontdesk.reply_engine.chain import ChatView
 from frontdesk.reply_engine.claims import Claim, judge, store_drops
 from frontdesk.reply_engine.configuration import change_configuration
-from frontdesk.reply_engine.decide import AiTurn
-from frontdesk.reply_engine.facts import FactSource
-from frontdesk.reply_engine.model import STEPS, AccountSettings, Switch, chat_key, new_id
+from frontdesk.reply_engine.model import STEPS, AccountSettings, Switch, chat_key
+from frontdesk.reply_engine.previews import Previews
 from frontdesk.reply_engine.rpc.parts import check_id
 from frontdesk.reply_engine.rules.hours import utc_offset_minutes
 from frontdesk.reply_engine.rules.order import validate_chain
@@ -52,8 +49,7 @@ class ReplyServicer(ReplyServiceServicer):
         database: Database,
         snapshots: SnapshotCache,
         accounts: Accounts,
-        facts: FactSource,
-        ai: Ai,
+        previews: Previews,
         clock: Clock,
         *,
         max_age_ms: int,
@@ -61,8 +57,7 @@ class ReplyServicer(ReplyServiceServicer):
         self._database = database
         self._snapshots = snapshots
         self._accounts = accounts
-        self._facts = facts
-        self._ai = ai
+        self._previews = previews
         self._clock = clock
         self._max_age_ms = max_age_ms
 
@@ -89,23 +84,7 @@ class ReplyServicer(ReplyServiceServicer):
         view = await self._view(request, organization_id)
         async with self._database.read() as connection:
             snapshot = (await self._snapshots.get(connection, [organization_id]))[organization_id]
-        result = walk(snapshot, view)
-        if result.facts_wanted:
-            view = await self._with_facts(view)
-            result = walk(snapshot, view)
-        if result.ai_wanted:
-            turn = AiTurn(
-                view.row.chat_key,
-                new_id(),
-                organization_id,
-                request.account_id,
-                request.chat_id,
-                request.item_id,
-                result.trace,
-            )
-            outcome = await self._ai.begin(turn, [("buyer", request.send_message)])
-            view = await self._with_facts(view)
-            result = walk(snapshot, view, result.trace, outcome)
+        result = await self._previews.decide(snapshot, view)
         if result.answer is None:
             raise NotFound("nothing answers this message")
         return pb.ReplyResponse(
@@ -113,9 +92,6 @@ class ReplyServicer(ReplyServiceServicer):
             step=result.answer.step,
             rule_id=result.answer.rule_id,
         )
-
-    async def _with_facts(self, view: ChatView) -> ChatView:
-        return replace(view, facts=(await self._facts.find([view.place]))[view.place])
 
     async def _view(self, request: pb.ReplyRequest, organization_id: str) -> ChatView:
         key = chat_key(request.account_id, request.chat_id)

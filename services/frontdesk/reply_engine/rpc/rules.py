@@ -16,16 +16,16 @@ from frontdesk.api.replies.v1 import rule_service_pb2 as pb
 from frontdesk.api.replies.v1.rule_pb2 import DefaultReply as DefaultReplyProto
 from frontdesk.api.replies.v1.rule_service_pb2_grpc import RuleServiceServicer
 from frontdesk.kit import pages
-from frontdesk.kit.access import allowed_organization, check_owner
+from frontdesk.kit.access import allowed_organization, check_owner, has_role
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.database import Database
 from frontdesk.kit.errors import InvalidArgument
 from frontdesk.kit.upserts import upsert
 from frontdesk.reply_engine.accounts import Accounts
-from frontdesk.reply_engine.chain import ChatView, incoming_of, walk
+from frontdesk.reply_engine.chain import ChatView, incoming_of
 from frontdesk.reply_engine.configuration import change_configuration
-from frontdesk.reply_engine.facts import FactSource
 from frontdesk.reply_engine.model import chat_key, new_id
+from frontdesk.reply_engine.previews import Previews
 from frontdesk.reply_engine.rpc.parts import check_id
 from frontdesk.reply_engine.rules.model import LIMITS, ChatCounters, Limits, Rule
 from frontdesk.reply_engine.rules.transfer import (
@@ -64,14 +64,14 @@ class RuleServicer(RuleServiceServicer):
         database: Database,
         snapshots: SnapshotCache,
         accounts: Accounts,
-        facts: FactSource,
+        previews: Previews,
         clock: Clock,
         limits: Limits = LIMITS,
     ) -> None:
         self._database = database
         self._snapshots = snapshots
         self._accounts = accounts
-        self._facts = facts
+        self._previews = previews
         self._limits = limits
         self._clock = clock
 
@@ -186,8 +186,7 @@ class RuleServicer(RuleServiceServicer):
         async with self._database.read() as connection:
             snapshot = (await self._snapshots.get(connection, [organization_id]))[organization_id]
             view = await self._view(connection, request, organization_id)
-        view = replace(view, facts=(await self._facts.find([view.place]))[view.place])
-        result = walk(snapshot, view)
+        result = await self._previews.decide(snapshot, view, ask_ai=has_role("agent"))
         incoming = incoming_of(snapshot, view, request.text)
         verdicts = snapshot.matcher.explain(incoming, ChatCounters(view.uses))
         answer = result.answer
