@@ -13,7 +13,7 @@ from rich.text import Text
 from frontdesk.api.chats.v1 import chat_service_pb2 as pb
 from frontdesk.api.chats.v1.chat_service_pb2_grpc import ChatServiceStub
 from frontdesk.api.events.v1 import inbound_pb2
-from frontdesk.api.events.v1.event_pb2 import Event, SendState
+from frontdesk.api.events.v1.event_pb2 import AiState, Event, SendState
 from frontdesk.api.events.v1.inbound_pb2 import OrderStatus
 from frontdesk.api.replies.v1.rule_pb2 import Part
 from frontdesk.cli.client import DATA, Address, Data, Target, Token, call, console
@@ -63,6 +63,12 @@ def describe(event: Event) -> Text | None:
     if kind == "order":
         status = OrderStatus.Name(event.order.order.status).removeprefix("ORDER_STATUS_").lower()
         line.append(f"¥ order {event.order.order.order_id}: {status}", "cyan")
+        return line
+    if kind == "ai":
+        state = AiState.Name(event.ai.state).removeprefix("AI_STATE_").lower()
+        by = " ".join(name for name in (event.ai.provider, event.ai.model) if name)
+        line.append(f"… AI {state}" + (f" by {by}" if by else ""), "dim")
+        line.append(f" ({event.ai.reason})" if event.ai.reason else "", "yellow")
         return line
     if kind == "alert":
         line.append(f"! {event.alert.text}", "red")
