@@ -25,10 +25,14 @@ from frontdesk.kit.errors import (
 
 
 class UpstreamError(FrontdeskError):
-    """A provider failed. `again`: the same provider may succeed; `elsewhere`: another one may."""
+    """A provider failed. `again`: the same provider may succeed; `elsewhere`: another one may.
+
+    `detail` is what the provider itself said, cut short: for logs, never for callers.
+    """
 
     again = False
     elsewhere = False
+    detail = ""
 
 
 class UpstreamUnavailable(UpstreamError, Unavailable):

@@ -1,0 +1,317 @@
+"""Calls of providers: one pool of connections for all of them, limits on time and size, errors by kind.
+
+What a provider does comes out as UpstreamError and nothing else. A connection whose answer was not read to
+its end is closed and never used again; closing the stream or cancelling its reader closes it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Protocol
+
+import aiohttp
+from yarl import URL
+
+from frontdesk.ai_proxy.errors import (
+    UpstreamError,
+    UpstreamLimited,
+    UpstreamMisconfigured,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from frontdesk.ai_proxy.model import Piece
+from frontdesk.ai_proxy.providers import failures
+from frontdesk.ai_proxy.providers.failures import Call
+from frontdesk.kit.addresses import AddressRefused, public_only_connector
+from frontdesk.kit.clock import Clock, SystemClock
+from frontdesk.kit.errors import InvalidArgument
+from frontdesk.kit.telemetry.propagation import inject
+
+USER_AGENT = "frontdesk"
+_ERROR_BYTES = 16 * 1024
+# How long the end of a body may come after the end of its answer, so that the connection can be used again.
+_LINGER_S = 0.25
+_IDLE_CONNECTION_S = 30.0
+
+
+class Decoder(Protocol):
+    """Turns one stream's bytes into pieces."""
+
+    @property
+    def done(self) -> bool:
+        """Whether Finish was among the pieces."""
+        ...
+
+    @property
+    def failure(self) -> UpstreamError | None:
+        """What ended the answer after the pieces that were returned."""
+        ...
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """The pieces that `data` completes; raises nothing."""
+        ...
+
+    def end(self) -> list[Piece]:
+        """The pieces left when the stream ends; `failure` is set when it was not whole."""
+        ...
+
+    def whole(self, body: bytes) -> list[Piece]:
+        """The pieces of an answer that came in one though a stream was asked for."""
+        ...
+
+
+def check_base_url(text: str, field: str = "base_url") -> None:
+    """Raise InvalidArgument unless `text` is an address where an API may begin."""
+    try:
+        url = URL(text)
+    except ValueError:
+        raise InvalidArgument(field, "is not an address") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise InvalidArgument(field, "begins with http:// or https:// and names a host")
+    if url.user is not None or url.password is not None:
+        raise InvalidArgument(field, "may not hold a name or a password")
+    if url.fragment:
+        raise InvalidArgument(field, "may not hold a fragment")
+
+
+class Question(Protocol):
+    """What is asked of a provider, in the form that it understands."""
+
+    def call(self) -> Call:
+        """The call as it is made with what is known of the provider now."""
+        ...
+
+    def learn(self, error: UpstreamRefused) -> bool:
+        """Whether the refusal taught something, so that the next `call` is another one."""
+        ...
+
+
+@lru_cache(maxsize=1024)
+def _url(base: str, path: str) -> URL:
+    check_base_url(base)
+    url = URL(base)
+    path, _, query = path.partition("?")
+    joined = url.with_path("/".join(filter(None, (url.raw_path.rstrip("/"), path))), encoded=True)
+    return joined.with_query(url.query).update_query(query)
+
+
+class ProviderHttp:
+    """The pool. At most `connections` calls at once; bodies and single events have at most `body_bytes`,
+    whole streams `stream_bytes`.
+
+    With `private` it also calls addresses inside the network, as one's own models have.
+    """
+
+    name = "providers"
+
+    def __init__(
+        self,
+        *,
+        connections: int = 100,
+        private: bool = False,
+        body_bytes: int = 8 * 1024 * 1024,
+        stream_bytes: int = 64 * 1024 * 1024,
+        clock: Clock | None = None,
+    ) -> None:
+        self._connections = connections
+        self._private = private
+        self._clock = clock or SystemClock()
+        self._body_bytes = body_bytes
+        self._stream_bytes = stream_bytes
+        self._slots = asyncio.Semaphore(connections)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        """Open the pool."""
+        connector = (
+            aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=_IDLE_CONNECTION_S)
+            if self._private
+            else public_only_connector(limit=self._connections)
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # No compression: a small body can't become a large one.
+            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+            timeout=aiohttp.ClientTimeout(total=None),
+            auto_decompress=False,
+        )
+
+    async def stop(self, deadline_s: float = 0.0) -> None:
+        """Close every connection; calls under way fail."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def fetch(self, question: Question) -> tuple[Call, bytes]:
+        """The body of a whole answer, which may take as long as a first piece and a pause together."""
+        call = question.call()
+        limits = call.provider.limits
+        late = asyncio.get_running_loop().time() + limits.first_token_s + limits.idle_s
+        await self._take_slot(call)
+        try:
+            call, response = await self._ask(question, late)
+            try:
+                return call, await self._body(call, response, late)
+            finally:
+                response.close()
+        finally:
+            self._slots.release()
+
+    async def stream(
+        self, question: Question, decoder_of: Callable[[Call], Decoder]
+    ) -> AsyncGenerator[Sequence[Piece], None]:
+        """The pieces of a streamed answer, a batch a read."""
+        loop = asyncio.get_running_loop()
+        call = question.call()
+        limits = call.provider.limits
+        late = loop.time() + limits.first_token_s
+        await self._take_slot(call)
+        try:
+            call, response = await self._ask(question, late)
+            decoder = decoder_of(call)
+            try:
+                if response.content_type == "application/json":
+                    pieces = decoder.whole(await self._body(call, response, late))
+                    if pieces:
+                        yield pieces
+                    _raise(decoder.failure)
+                    return
+                left = self._stream_bytes
+                done = False
+                while not done:
+                    failure = None
+                    try:
+                        data = await _read(call, response, late)
+                    except UpstreamError as error:
+                        data, failure = b"", error
+                    left -= len(data)
+                    if left < 0:
+                        raise failures.garbled(call, "the stream is too long")
+                    pieces = decoder.feed(data) if data else decoder.end()
+                    done = decoder.done
+                    if pieces:
+                        if done and not response.content.is_eof():
+                            loop.call_later(_LINGER_S, response.close)
+                        yield pieces
+                        late = loop.time() + limits.idle_s
+                    if not done:
+                        _raise(failure or decoder.failure)
+            finally:
+                if not decoder.done or response.content.is_eof():
+                    response.close()
+        finally:
+            self._slots.release()
+
+    async def _ask(self, question: Question, late: float) -> tuple[Call, aiohttp.ClientResponse]:
+        """An answer that has begun; asked again as long as the question learns from refusals."""
+        while True:
+            call = question.call()
+            try:
+                return call, await self._send(call, late)
+            except UpstreamRefused as error:
+                if not question.learn(error):
+                    raise
+
+    async def _take_slot(self, call: Call) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()
+            return
+        try:
+            async with asyncio.timeout(call.provider.limits.connect_s):
+                await self._slots.acquire()
+        except TimeoutError:
+            # Not the provider's fault, so nothing that counts against it.
+            raise call.error(UpstreamLimited, "no slot", "all connections to providers are in use") from None
+
+    async def _send(self, call: Call, late: float) -> aiohttp.ClientResponse:
+        assert self._session is not None, "start it first"
+        try:
+            url = _url(call.provider.base_url, call.path)
+            async with asyncio.timeout_at(late):
+                response = await self._session.post(
+                    url,
+                    data=call.body,
+                    headers=_headers(call.headers),
+                    allow_redirects=False,
+                    timeout=_timeout(call.provider.limits.connect_s),
+                )
+        except TimeoutError as error:
+            raise _timed_out(call, error) from None
+        except (aiohttp.ClientError, OSError, ValueError, RuntimeError, InvalidArgument) as error:
+            raise _of_connection(call, error) from None
+        if response.status == 200 and response.content_type != "text/html":
+            return response
+        try:
+            body = await _read_up_to(call, response, late, _ERROR_BYTES)
+        finally:
+            response.close()
+        if response.status == 200:
+            raise call.error(UpstreamMisconfigured, "a page", status=200)
+        raise failures.of_status(call, response.status, response.headers, body, self._clock.now_ms())
+
+    async def _body(self, call: Call, response: aiohttp.ClientResponse, late: float) -> bytes:
+        body = await _read_up_to(call, response, late, self._body_bytes + 1)
+        if len(body) > self._body_bytes:
+            raise failures.garbled(call, "the answer is too long")
+        if failures.looks_like_html(body):
+            raise call.error(UpstreamMisconfigured, "a page", status=response.status)
+        return body
+
+
+def _raise(failure: UpstreamError | None) -> None:
+    if failure is not None:
+        raise failure
+
+
+def _headers(headers: Mapping[str, str]) -> dict[str, str]:
+    return inject({"Content-Type": "application/json", **headers})
+
+
+@lru_cache(maxsize=256)
+def _timeout(connect_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=connect_s)
+
+
+async def _read(call: Call, response: aiohttp.ClientResponse, late: float) -> bytes:
+    """What came next; empty at the end."""
+    try:
+        async with asyncio.timeout_at(late):
+            return await response.content.readany()
+    except TimeoutError as error:
+        raise _timed_out(call, error) from None
+    except (aiohttp.ClientError, OSError, RuntimeError) as error:
+        raise failures.broken_off(call, type(error).__name__) from None
+
+
+async def _read_up_to(call: Call, response: aiohttp.ClientResponse, late: float, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while size < limit:
+        part = await _read(call, response, late)
+        if not part:
+            break
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)[:limit]
+
+
+def _timed_out(call: Call, error: TimeoutError) -> UpstreamError:
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return call.error(UpstreamTimeout, "no connection", "there is no connection to the provider")
+    return call.error(UpstreamTimeout, "silence")
+
+
+def _of_connection(call: Call, error: Exception) -> UpstreamError:
+    if isinstance(error, InvalidArgument | aiohttp.InvalidURL | ValueError):
+        # Of a header that can't be sent, aiohttp says what is in it: that may be the key.
+        return call.error(UpstreamMisconfigured, type(error).__name__)
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, AddressRefused):
+        return call.error(UpstreamMisconfigured, str(error.os_error), str(error.os_error))
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+        return call.error(UpstreamMisconfigured, str(error), "the provider's certificate is not valid")
+    return call.error(
+        UpstreamUnavailable, f"{type(error).__name__}: {error}", "there is no connection to the provider"
+    )
