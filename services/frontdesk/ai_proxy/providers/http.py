@@ -123,6 +123,8 @@ class ProviderHttp:
         self._stream_bytes = stream_bytes
         self._slots = asyncio.Semaphore(connections)
         self._session: aiohttp.ClientSession | None = None
+        # Responses whose answer is whole and whose body has not ended.
+        self._lingering: set[aiohttp.ClientResponse] = set()
 
     async def start(self) -> None:
         """Open the pool."""
@@ -142,6 +144,8 @@ class ProviderHttp:
 
     async def stop(self, deadline_s: float = 0.0) -> None:
         """Close every connection; calls under way fail."""
+        for response in tuple(self._lingering):
+            self._let_go(response)
         if self._session is not None:
             await self._session.close()
 
@@ -152,7 +156,7 @@ class ProviderHttp:
         late = asyncio.get_running_loop().time() + limits.first_token_s + limits.idle_s
         await self._take_slot(call)
         try:
-            call, response = await self._ask(question, late)
+            call, response = await self._ask(question, call, late)
             try:
                 return call, await self._body(call, response, late)
             finally:
@@ -170,7 +174,7 @@ class ProviderHttp:
         late = loop.time() + limits.first_token_s
         await self._take_slot(call)
         try:
-            call, response = await self._ask(question, late)
+            call, response = await self._ask(question, call, late)
             decoder = decoder_of(call)
             try:
                 if response.content_type == "application/json":
@@ -193,27 +197,37 @@ class ProviderHttp:
                     pieces = decoder.feed(data) if data else decoder.end()
                     done = decoder.done
                     if pieces:
-                        if done and not response.content.is_eof():
-                            loop.call_later(_LINGER_S, response.close)
+                        if done and failure is None:
+                            self._linger(response)
                         yield pieces
                         late = loop.time() + limits.idle_s
                     if not done:
                         _raise(failure or decoder.failure)
             finally:
-                if not decoder.done or response.content.is_eof():
+                if response not in self._lingering:
                     response.close()
         finally:
             self._slots.release()
 
-    async def _ask(self, question: Question, late: float) -> tuple[Call, aiohttp.ClientResponse]:
+    def _linger(self, response: aiohttp.ClientResponse) -> None:
+        """Give the body's end a moment: with it aiohttp takes the connection back into the pool by itself."""
+        if not response.content.is_eof():
+            self._lingering.add(response)
+            asyncio.get_running_loop().call_later(_LINGER_S, self._let_go, response)
+
+    def _let_go(self, response: aiohttp.ClientResponse) -> None:
+        self._lingering.discard(response)
+        response.close()
+
+    async def _ask(self, question: Question, call: Call, late: float) -> tuple[Call, aiohttp.ClientResponse]:
         """An answer that has begun; asked again as long as the question learns from refusals."""
         while True:
-            call = question.call()
             try:
                 return call, await self._send(call, late)
             except UpstreamRefused as error:
                 if not question.learn(error):
                     raise
+            call = question.call()
 
     async def _take_slot(self, call: Call) -> None:
         if not self._slots.locked():
@@ -305,13 +319,13 @@ def _timed_out(call: Call, error: TimeoutError) -> UpstreamError:
 
 
 def _of_connection(call: Call, error: Exception) -> UpstreamError:
-    if isinstance(error, InvalidArgument | aiohttp.InvalidURL | ValueError):
-        # Of a header that can't be sent, aiohttp says what is in it: that may be the key.
-        return call.error(UpstreamMisconfigured, type(error).__name__)
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, AddressRefused):
         return call.error(UpstreamMisconfigured, str(error.os_error), str(error.os_error))
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
         return call.error(UpstreamMisconfigured, str(error), "the provider's certificate is not valid")
+    if isinstance(error, InvalidArgument | aiohttp.InvalidURL | ValueError):
+        # Of a header that can't be sent, aiohttp says what is in it: that may be the key.
+        return call.error(UpstreamMisconfigured, type(error).__name__)
     return call.error(
         UpstreamUnavailable, f"{type(error).__name__}: {error}", "there is no connection to the provider"
     )
