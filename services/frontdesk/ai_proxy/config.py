@@ -30,3 +30,27 @@ class AiProxySettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSettin
         default=None, ge=0, le=65535, description="Port of the gRPC door; not set: no door of its own."
     )
     database_pool: int = Field(default=5, ge=1, le=100, description="Connections to the database.")
+    knowledge_documents: int = Field(
+        default=1_000, ge=1, le=100_000, description="Documents of knowledge an organization may store."
+    )
+    knowledge_document_bytes: int = Field(
+        default=512 * 1024, ge=1024, le=4 * 1024 * 1024, description="Bytes of a document of knowledge."
+    )
+    knowledge_document_passages: int = Field(
+        default=2_000, ge=1, le=20_000, description="Passages that a document of knowledge may be cut into."
+    )
+    knowledge_passages: int = Field(
+        default=20_000, ge=1, le=1_000_000, description="Passages of knowledge an organization may store."
+    )
+    knowledge_passage_chars: int = Field(
+        default=400, ge=100, le=4_000, description="Characters after which a long paragraph is cut."
+    )
+    knowledge_import_urls: bool = Field(
+        default=False, description="Whether sellers may import pages of the public web as knowledge."
+    )
+    knowledge_page_bytes: int = Field(
+        default=1024 * 1024, ge=1024, le=8 * 1024 * 1024, description="Bytes of a page that is imported."
+    )
+    knowledge_page_seconds: float = Field(
+        default=10.0, gt=0, le=60, description="Seconds that the import of a page may take."
+    )
