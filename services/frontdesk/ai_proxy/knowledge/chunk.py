@@ -1,8 +1,8 @@
 """Paragraphs cut into passages: small enough to be quoted to a buyer, large enough to make sense alone.
 
 A paragraph is a passage. One that is too long is cut after a line or a sentence, or, where there is neither,
-between characters; one of a few characters goes together with the next under the same headings. No word is
-changed or lost: the passages of a paragraph joined are the paragraph, but for the spaces where it was cut.
+between characters; a few words that are no sentence go together with the next under the same headings. No
+word is changed or lost: the passages of a paragraph joined are the paragraph, but for the spaces at the cuts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 
 from frontdesk.ai_proxy.knowledge.documents import Paragraph
 
-SHORT = 12  # characters; a paragraph below this says little alone
+SHORT = 12  # characters; what is shorter and no sentence says little alone, `说明：`
+_ENDS = tuple("。！？!?；;….")
 
 _END = re.compile(r"(?:[。！？!?；;…]+[”’」』\"')）]*|\.(?=\s)|\n)\s*")
 
@@ -34,7 +35,7 @@ def passages(paragraphs: Iterable[Paragraph], most: int) -> Iterator[Paragraph]:
             else:
                 yield waiting
             waiting = None
-        if len(current.text) < SHORT and not current.whole:
+        if len(current.text) < SHORT and not current.whole and not current.text.endswith(_ENDS):
             waiting = current
         elif len(current.text) <= most or current.whole:
             yield current

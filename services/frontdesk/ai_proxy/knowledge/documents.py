@@ -59,7 +59,7 @@ def _text(lines: list[str]) -> Iterator[Paragraph]:
             block = []
 
 
-_HEADING = re.compile(r"(#{1,6})[ \t]+(.*)")
+_HEADING = re.compile(r"(#{1,6})(?:[ \t]+(.*))?")
 _FENCE = re.compile(r"(`{3,}|~{3,})")
 _RULE = re.compile(r"([-*_][ \t]*){3,}")
 _TABLE_RULE = re.compile(r"[|:\- \t]*-[|:\- \t]*")
@@ -94,7 +94,7 @@ def _markdown(lines: list[str]) -> Iterator[Paragraph]:
         block = []
         if heading:
             level = len(heading[1])
-            name = _plain(heading[2].rstrip("# \t"))[:MAX_HEADING]
+            name = _plain((heading[2] or "").rstrip("# \t"))[:MAX_HEADING]
             headings = [*(headings + [""] * level)[: level - 1], name]
     yield from _block(headings, block)
 

@@ -6,6 +6,7 @@ refused: the parser's time grows with the depth at each end tag that ends nothin
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 from frontdesk.kit.errors import InvalidArgument
@@ -34,14 +35,12 @@ def page_text(html: str, field: str = "url") -> tuple[str, str]:
 
     text = _Text()
     parser = etree.HTMLParser(target=text, no_network=True)
-    try:
+    with contextlib.suppress(etree.LxmlError):  # a page without any element; what was read before stays
         for start in range(0, len(html), _SLICE):
             parser.feed(html[start : start + _SLICE])
             if text.depth > MAX_DEPTH:
                 raise InvalidArgument(field, "the page is nested too deeply")
         parser.close()
-    except etree.LxmlError:
-        raise InvalidArgument(field, "the page is no HTML") from None
     return _SPACE.sub(" ", "".join(text.title)).strip(), "\n\n".join(text.blocks)
 
 
