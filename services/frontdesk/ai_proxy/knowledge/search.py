@@ -28,14 +28,15 @@ HEAD_WEIGHT = 2.0  # of a word in title or headings, in the text it is 1
 K1, B = 1.2, 0.5
 
 _SQLITE = text(
-    """SELECT p.document_id, p.title, p.headings, p.text, p.head_words, p.body_words
+    """SELECT p.document_id, p.title, p.headings, p.text, p.head_words, p.body_words, p.passage_number
     FROM passage_index JOIN passages p ON p.passage_number = passage_index.rowid
     WHERE passage_index MATCH :query AND p.organization_id = :organization_id
     AND p.account_id IN ('', :account_id) AND p.item_id IN ('', :item_id)
     ORDER BY bm25(passage_index, 0.0, 2.0, 1.0), p.passage_number LIMIT :most"""
 ).columns(headings=JSON)
 _POSTGRESQL = text(
-    """SELECT p.document_id, p.title, p.headings, p.text, p.head_words, p.body_words FROM passages p
+    """SELECT p.document_id, p.title, p.headings, p.text, p.head_words, p.body_words, p.passage_number
+    FROM passages p
     WHERE p.word_index @@ CAST(:query AS tsquery) AND p.organization_id = :organization_id
     AND p.account_id IN ('', :account_id) AND p.item_id IN ('', :item_id)
     ORDER BY ts_rank(p.word_index, CAST(:query AS tsquery), 1) DESC, p.passage_number LIMIT :most"""
@@ -109,7 +110,8 @@ class Knowledge:
             if not question.holding:
                 return []
             rows = await _candidates(connection, organization_id, account_id, item_id, question)
-        ranked = [_ranked(question, row) for row in rows]
+        # In the order they were written where scores are equal, whatever order the database gave.
+        ranked = [_ranked(question, row) for row in sorted(rows, key=lambda row: int(row.passage_number))]
         ranked.sort(key=lambda passage: -passage.score)
         return ranked[:limit]
 
