@@ -53,4 +53,24 @@ class AiProxySettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSettin
     )
     knowledge_page_seconds: float = Field(
         default=10.0, gt=0, le=60, description="Seconds that the import of a page may take."
+    reservation_seconds: int = Field(
+        default=900,
+        ge=60,
+        le=86_400,
+        description="What a call sets aside in budgets counts as used when nobody settled it for this long.",
+    )
+    spend_hold_milliseconds: int = Field(
+        default=500,
+        ge=10,
+        le=10_000,
+        description="How long the end of an answer waits at most for NATS to store what it used.",
+    )
+    spend_waiting: int = Field(
+        default=10_000,
+        ge=100,
+        le=1_000_000,
+        description="Calls whose use waits for NATS in memory; no call begins while it is this many.",
+    )
+    spend_days: int = Field(
+        default=400, ge=10, le=36_500, description="How long the log of what each call used is kept."
     )

@@ -81,16 +81,19 @@ budgets = Table(
     _money("limit_amount"),
     Column("fallback_model", String(64), nullable=False, default="", server_default=""),
     Column("disabled", Boolean, nullable=False, default=False),
-    # This period: when it began, what was used and set aside, the highest warning that was given (percent).
+    # This period: when it began, what was used and set aside, the highest warning that is due and the highest
+    # that was given (percent).
     _ms("period_start_ms"),
     _money("spent"),
     _money("reserved"),
     Column("warned_percent", Integer, nullable=False, default=0, server_default="0"),
+    Column("told_percent", Integer, nullable=False, default=0, server_default="0"),
     UniqueConstraint("organization_id", "scope", "subject", "currency", "period", name="uq_budgets_scope"),
     UniqueConstraint("organization_id", "request_id", name="uq_budgets_request"),
 )
 
-# What calls under way have set aside; a row a call and budget, gone when the call is settled.
+# What calls under way have set aside; a row a call and budget, gone when the call is settled. An expired one
+# was counted as used, and is kept while the call may still be settled after all.
 reservations = Table(
     "reservations",
     metadata,
@@ -102,6 +105,8 @@ reservations = Table(
     _money("amount"),
     # After this the replica that made it is taken for dead, and the amount counts as used.
     _ms("expires_at_ms"),
+    Column("expired", Boolean, nullable=False, default=False),
+    Index("ix_reservations_budget", "budget_id", "expired", "expires_at_ms"),
     Index("ix_reservations_expiry", "expires_at_ms"),
 )
 
@@ -124,9 +129,11 @@ spend = Table(
     _count("cached_tokens"),
     _count("completion_tokens"),
     Column("counted", Boolean, nullable=False),
-    _money("cost"),
+    # Whole 10^-12 of the currency's unit, as sums in SQL must be exact (money.py).
+    _count("cost_pico"),
     Column("currency", String(8), nullable=False, default="", server_default=""),
     Column("cached", Boolean, nullable=False),
+    Index("ix_spend_age", "started_at_ms"),
     Index("ix_spend_organization", "organization_id", "started_at_ms"),
     Index("ix_spend_account", "organization_id", "account_id", "started_at_ms"),
 )

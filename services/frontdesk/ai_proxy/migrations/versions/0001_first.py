@@ -33,6 +33,7 @@ def upgrade() -> None:
         sa.Column("spent", sa.String(length=40), server_default="0", nullable=False),
         sa.Column("reserved", sa.String(length=40), server_default="0", nullable=False),
         sa.Column("warned_percent", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("told_percent", sa.Integer(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("budget_id"),
         sa.UniqueConstraint("organization_id", "request_id", name="uq_budgets_request"),
         sa.UniqueConstraint(
@@ -75,7 +76,11 @@ def upgrade() -> None:
         sa.Column("period_start_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("amount", sa.String(length=40), server_default="0", nullable=False),
         sa.Column("expires_at_ms", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("expired", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("call_id", "budget_id"),
+    )
+    op.create_index(
+        "ix_reservations_budget", "reservations", ["budget_id", "expired", "expires_at_ms"], unique=False
     )
     op.create_index("ix_reservations_expiry", "reservations", ["expires_at_ms"], unique=False)
     op.create_table(
@@ -96,7 +101,7 @@ def upgrade() -> None:
         sa.Column("cached_tokens", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("completion_tokens", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("counted", sa.Boolean(), nullable=False),
-        sa.Column("cost", sa.String(length=40), server_default="0", nullable=False),
+        sa.Column("cost_pico", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("currency", sa.String(length=8), server_default="", nullable=False),
         sa.Column("cached", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("call_id"),
@@ -104,14 +109,17 @@ def upgrade() -> None:
     op.create_index(
         "ix_spend_account", "spend", ["organization_id", "account_id", "started_at_ms"], unique=False
     )
+    op.create_index("ix_spend_age", "spend", ["started_at_ms"], unique=False)
     op.create_index("ix_spend_organization", "spend", ["organization_id", "started_at_ms"], unique=False)
 
 
 def downgrade() -> None:
     op.drop_index("ix_spend_organization", table_name="spend")
+    op.drop_index("ix_spend_age", table_name="spend")
     op.drop_index("ix_spend_account", table_name="spend")
     op.drop_table("spend")
     op.drop_index("ix_reservations_expiry", table_name="reservations")
+    op.drop_index("ix_reservations_budget", table_name="reservations")
     op.drop_table("reservations")
     op.drop_table("providers")
     op.drop_table("policies")
