@@ -23,7 +23,7 @@ from frontdesk.ai_proxy.model import Delta, Model, ModelMessage, Prompt, Provide
 from frontdesk.ai_proxy.router import Begun, Course, Held, Router, RouterSettings, capped
 from frontdesk.kit.clock import ManualClock
 from frontdesk.kit.errors import FrontdeskError, ResourceExhausted, Unavailable
-from support.models import Scripted, Step, forever, provider, says
+from support.scripted import Scripted, Step, forever, provider, says
 
 PROMPT = Prompt((ModelMessage(Role.USER, "hi"),))
 SETTINGS = RouterSettings(

@@ -45,3 +45,44 @@ ERROR_TYPE = "error.type"
 
 # The bounds that the semantic conventions give for durations of requests, seconds.
 DURATION_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+
+# Models: https://opentelemetry.io/docs/specs/semconv/gen-ai/, names and bounds. No attribute holds a word of
+# a question or an answer.
+AI_SCOPE = "frontdesk.ai_proxy"
+AI_CHAT = "chat"
+AI_EMBEDDINGS = "embeddings"
+AI_OPERATION = "gen_ai.operation.name"
+AI_PROVIDER = "gen_ai.provider.name"
+AI_REQUEST_MODEL = "gen_ai.request.model"
+AI_RESPONSE_MODEL = "gen_ai.response.model"
+AI_FINISH_REASONS = "gen_ai.response.finish_reasons"
+AI_INPUT_TOKENS = "gen_ai.usage.input_tokens"
+AI_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+AI_TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105 - a kind of token of a language model
+AI_COST = "frontdesk.ai.cost"
+AI_CURRENCY = "frontdesk.ai.currency"
+AI_CACHED = "frontdesk.ai.cached"
+AI_DURATION = "gen_ai.client.operation.duration"
+AI_TOKEN_USAGE = "gen_ai.client.token.usage"  # noqa: S105 - as above
+AI_FIRST_TOKEN = "gen_ai.server.time_to_first_token"  # noqa: S105 - as above
+AI_DURATION_BOUNDS_S = (
+    0.01,
+    0.02,
+    0.04,
+    0.08,
+    0.16,
+    0.32,
+    0.64,
+    1.28,
+    2.56,
+    5.12,
+    10.24,
+    20.48,
+    40.96,
+    81.92,
+)
+AI_FIRST_TOKEN_BOUNDS_S = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
+    *(1.0, 2.5, 5.0, 7.5, 10.0),
+)
+AI_TOKEN_BOUNDS = tuple(4**power for power in range(14))
