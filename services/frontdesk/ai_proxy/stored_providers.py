@@ -1,18 +1,58 @@
-"""Providers as they lie in the database."""
+"""Providers as they lie in the database and as the protos write them.
+
+A provider's body is JSON: kind, base_url, models, priority, weight, limits, disabled. A limit of 0 is kept as
+0: it means the installation's default, whatever that is later.
+"""
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from frontdesk.ai_proxy.model import Model, Price, Provider, ProviderLimits
+from frontdesk.ai_proxy.model import OFFLINE, Model, Price, Provider, ProviderLimits
 from frontdesk.ai_proxy.tables import providers
-from frontdesk.kit.secrets import SecretBox
+from frontdesk.api.ai.v1 import provider_service_pb2 as pb
+from frontdesk.kit.errors import InvalidArgument
+from frontdesk.kit.secrets import SecretBox, SecretError
+
+log = logging.getLogger(__name__)
+
+KINDS: Mapping[pb.ProviderKind.ValueType, str] = {
+    pb.PROVIDER_KIND_OPENAI: "openai",
+    pb.PROVIDER_KIND_DASHSCOPE: "dashscope",
+    pb.PROVIDER_KIND_ANTHROPIC: "anthropic",
+    pb.PROVIDER_KIND_GEMINI: "gemini",
+}
+_KIND_NUMBERS = {name: number for number, name in KINDS.items()}
+
+MOST_MODELS = 64
+NAME_LENGTH = 64
+UPSTREAM_NAME_LENGTH = 128
+URL_LENGTH = 2048
+KEY_LENGTH = 4096
+# The largest values that a caller may set; milliseconds.
+MOST = {
+    "concurrency": 10_000,
+    "connect_ms": 60_000,
+    "first_token_ms": 600_000,
+    "idle_ms": 600_000,
+    "attempts": 10,
+}
+MOST_PRIORITY, MOST_WEIGHT = 100, 1000
+MOST_TOKENS = 10_000_000
+
+_MODEL_NAME = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
+# Below a million for a million tokens, exact to what a call's cost is kept in (10^-12).
+_PRICE = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+_CURRENCY = re.compile(r"[A-Z]{3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +74,15 @@ def key_context(provider_id: str) -> str:
 async def load_providers(
     connection: AsyncConnection, organization_id: str, secrets: SecretBox, defaults: LimitDefaults
 ) -> tuple[Provider, ...]:
-    """Every provider of an organization, by priority and name, with its key."""
+    """An organization's providers whose keys can be read, by priority and name."""
     rows = await connection.execute(select(providers).where(providers.c.organization_id == organization_id))
-    found = (provider_from_row(row, secrets, defaults) for row in rows)
+    found = []
+    for row in rows:
+        try:
+            found.append(provider_from_row(row, secrets, defaults))
+        except SecretError as error:
+            # One key that can't be read must not take the other providers along.
+            log.error("provider %s is left out: %s", row.provider_id, error.message)
     return tuple(sorted(found, key=lambda provider: (provider.priority, provider.name)))
 
 
@@ -83,3 +129,118 @@ def _limits(body: Mapping[str, int], defaults: LimitDefaults) -> ProviderLimits:
         idle_s=(body["idle_ms"] or defaults.idle_ms) / 1000,
         attempts=body["attempts"] or defaults.attempts,
     )
+
+
+def body_from_proto(provider: pb.Provider, prefix: str) -> dict[str, Any]:
+    """A provider's body as a caller wrote it; InvalidArgument names the field behind `prefix`."""
+    if provider.kind not in KINDS:
+        raise InvalidArgument(f"{prefix}kind", "must be one of those that this version knows")
+    check_base_url(provider.base_url, f"{prefix}base_url")
+    if not 1 <= len(provider.models) <= MOST_MODELS:
+        raise InvalidArgument(f"{prefix}models", f"1 to {MOST_MODELS} of them")
+    models = [
+        _model_to_body(model, f"{prefix}models[{number}].") for number, model in enumerate(provider.models)
+    ]
+    seen: set[str] = set()
+    for number, model in enumerate(models):
+        if model["name"] in seen:
+            raise InvalidArgument(f"{prefix}models[{number}].name", "stands there twice")
+        seen.add(model["name"])
+    limits = {name: getattr(provider.limits, name) for name in MOST}
+    for name, most in MOST.items():
+        _check_range(limits[name], 0, most, f"{prefix}limits.{name}")
+    _check_range(provider.priority, 0, MOST_PRIORITY, f"{prefix}priority")
+    _check_range(provider.weight, 0, MOST_WEIGHT, f"{prefix}weight")
+    return {
+        "kind": KINDS[provider.kind],
+        "base_url": provider.base_url,
+        "models": models,
+        "priority": provider.priority,
+        "weight": provider.weight or 1,
+        "limits": limits,
+        "disabled": provider.disabled,
+    }
+
+
+def check_provider_name(name: str, field: str) -> str:
+    """A provider's name; raises InvalidArgument."""
+    if not 1 <= len(name) <= NAME_LENGTH or not name.isprintable() or name != name.strip():
+        raise InvalidArgument(field, f"1 to {NAME_LENGTH} characters, no blanks around them")
+    if name.casefold() == OFFLINE:
+        raise InvalidArgument(field, f"{OFFLINE} is the name of what answers without a model")
+    return name
+
+
+def check_key(key: str, field: str) -> str:
+    """A provider's key, which travels in a header; raises InvalidArgument."""
+    if len(key) > KEY_LENGTH or not (key.isascii() and key.isprintable()) or " " in key:
+        raise InvalidArgument(field, f"at most {KEY_LENGTH} ASCII characters without blanks")
+    return key
+
+
+def check_base_url(url: str, field: str) -> None:
+    """Raises InvalidArgument unless it is an address where an API may begin."""
+    try:
+        parts = urlsplit(url)
+        _port = parts.port  # raises for a port that is none
+    except ValueError:
+        raise InvalidArgument(field, "is no address") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or len(url) > URL_LENGTH:
+        raise InvalidArgument(field, f"must begin with https:// or http://, at most {URL_LENGTH} characters")
+    if not url.isprintable() or any(char.isspace() for char in url) or "\\" in url:
+        raise InvalidArgument(field, "has a character that no address has")
+    if "@" in parts.netloc:
+        raise InvalidArgument(field, "must not hold a user or password; the key has its own field")
+    if parts.fragment:
+        raise InvalidArgument(field, "must not have a fragment")
+
+
+def row_to_proto(row: Row[tuple[Any, ...]]) -> pb.Provider:
+    """A stored provider as callers see it: without its key."""
+    body = row.body
+    return pb.Provider(
+        provider_id=row.provider_id,
+        organization_id=row.organization_id,
+        name=row.name,
+        kind=_KIND_NUMBERS.get(body["kind"], pb.PROVIDER_KIND_UNSPECIFIED),
+        base_url=body["base_url"],
+        has_api_key=bool(row.api_key),
+        models=[pb.Model(**model) for model in body["models"]],
+        priority=body["priority"],
+        weight=body["weight"],
+        limits=pb.ProviderLimits(**body["limits"]),
+        disabled=body["disabled"],
+    )
+
+
+def _model_to_body(model: pb.Model, prefix: str) -> dict[str, Any]:
+    if not _MODEL_NAME.fullmatch(model.name):
+        raise InvalidArgument(f"{prefix}name", "1 to 64 letters, digits, `-`, `_`, `.`, `:` and `/`")
+    if model.name == OFFLINE:
+        raise InvalidArgument(f"{prefix}name", f"{OFFLINE} is the name of what answers without a model")
+    if len(model.upstream_name) > UPSTREAM_NAME_LENGTH or not model.upstream_name.isprintable():
+        raise InvalidArgument(f"{prefix}upstream_name", f"at most {UPSTREAM_NAME_LENGTH} characters")
+    prices = {name: getattr(model, name) for name in ("prompt_price", "cached_price", "completion_price")}
+    for name, price in prices.items():
+        if price and not _PRICE.fullmatch(price):
+            raise InvalidArgument(
+                f"{prefix}{name}", "must be a decimal number from 0 to 999999 with at most six places"
+            )
+    if any(prices.values()) and not model.currency:
+        raise InvalidArgument(f"{prefix}currency", "is needed with a price")
+    if model.currency and not _CURRENCY.fullmatch(model.currency):
+        raise InvalidArgument(f"{prefix}currency", "must be three capital letters (ISO 4217)")
+    _check_range(model.max_tokens, 0, MOST_TOKENS, f"{prefix}max_tokens")
+    return {
+        "name": model.name,
+        "upstream_name": model.upstream_name,
+        "embeds": model.embeds,
+        **prices,
+        "currency": model.currency,
+        "max_tokens": model.max_tokens,
+    }
+
+
+def _check_range(value: int, least: int, most: int, field: str) -> None:
+    if not least <= value <= most:
+        raise InvalidArgument(field, f"must be {least} to {most}")
