@@ -1,0 +1,52 @@
+"""Text made comparable, so that no disguise of a character hides what is said."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# Letters of other alphabets that look Latin; characters that stand for numbers and have no NFKC form.
+_LOOKALIKES = str.maketrans(
+    "аесорхуіѕјԛѡԁοαεικνρτυχ" + "圆圓塊錢萬兩貳叁參陸億",
+    "aecopxyisjqwdoaeiknptux" + "元元块钱万两贰三三陆亿",
+)
+_SIGNS = {"🔟": "10", "💯": "100", "⓪": "0", "⓿": "0", "〇": "零", "○": "0", "💵": "$", "💰": "$", "⁄": "/"}
+# A full-width comma ends a clause; a plain one may stand inside a number.
+_SIGNS["，"] = ";"
+_SIGN = re.compile("|".join(map(re.escape, _SIGNS)))
+_INVISIBLE = ("Cf", "Mn", "Me", "Cc", "Co", "Cn")
+_CJK = "一-鿿"
+_WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
+
+
+def fold(text: str) -> str:
+    """NFKC, lower case, digits of every script as ASCII, look-alikes as what they look like; nothing that is
+    invisible but line feeds."""
+    text = _SIGN.sub(lambda match: _SIGNS[match[0]], text)
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    if text.isascii():
+        return "".join(char for char in text if char >= " " or char == "\n")
+    # Decomposed, so that a mark put upon a letter falls off; Chinese has none that would.
+    kept = []
+    for char in unicodedata.normalize("NFD", _SIGN.sub(lambda match: _SIGNS[match[0]], text)):
+        if char == "\n":
+            kept.append(char)
+        elif unicodedata.category(char) not in _INVISIBLE:
+            digit = unicodedata.digit(char, None)
+            kept.append(str(digit) if digit is not None and not char.isascii() else char)
+    return unicodedata.normalize("NFC", "".join(kept)).translate(_LOOKALIKES)
+
+
+def squeeze(text: str) -> str:
+    """Folded text without anything but letters and digits."""
+    return "".join(char for char in fold(text) if char.isalnum())
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, folded; a Chinese character is a word."""
+    return _WORD.findall(fold(text))
+
+
+def is_chinese(text: str) -> bool:
+    """Whether a text has a Chinese character in it."""
+    return any("一" <= char <= "鿿" for char in text)
