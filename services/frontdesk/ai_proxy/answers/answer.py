@@ -1,0 +1,355 @@
+"""An answer to a buyer: what is known is gathered, a model asked, and what it says held against the policy.
+
+Whatever the model says, code decides whether it may leave; what may not calls a person and says why.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Protocol
+
+from frontdesk.ai_proxy.answers.bargain import Room, check_offer, room_of
+from frontdesk.ai_proxy.answers.facts import ItemFacts
+from frontdesk.ai_proxy.answers.filter import find_word, has_contact
+from frontdesk.ai_proxy.answers.intent import Intent, guess, prompt_of
+from frontdesk.ai_proxy.answers.leak import LeakGuard, limits_of
+from frontdesk.ai_proxy.answers.policy import Policy, StoredPolicy, effective, money
+from frontdesk.ai_proxy.answers.prompt import AGAIN, Question, Turn, make_prompt, secrets_of
+from frontdesk.ai_proxy.answers.structured import Result, UnreadableResult, read_result
+from frontdesk.ai_proxy.model import (
+    OFFLINE,
+    Caller,
+    Completion,
+    FinishReason,
+    ModelMessage,
+    Outcome,
+    Prompt,
+    Role,
+    Usage,
+)
+from frontdesk.api.ai.v1 import ai_service_pb2 as pb
+from frontdesk.api.ai.v1 import chat_pb2
+from frontdesk.kit.errors import InvalidArgument
+
+MAX_ID = 128
+
+REASONS = {
+    "asked": "The buyer or the model asked for a person.",
+    "low_confidence": "The answer is less sure than the policy wants.",
+    "no_answer": "There was nothing to say.",
+    "under_floor": "The answer offers or agrees to more than the policy allows.",
+    "rounds_used": "The answer offers a price, and no more prices may be offered in this chat.",
+    "price_unknown": "The answer talks of a price, and neither the item's price nor a floor is known.",
+    "blocked_word": "The answer has a blocked word in it.",
+    "contact": "The answer has contact data, a link or a way to pay in it.",
+    "leak": "The answer gives instructions or limits away.",
+    "unreadable": "The model did not answer in the form that was asked for.",
+}
+_INTENTS = {
+    Intent.PRICE: pb.INTENT_PRICE,
+    Intent.TECHNICAL: pb.INTENT_TECHNICAL,
+    Intent.AFTER_SALE: pb.INTENT_AFTER_SALE,
+    Intent.OTHER: pb.INTENT_OTHER,
+}
+_FINISHES = {
+    FinishReason.STOP: chat_pb2.FINISH_REASON_STOP,
+    FinishReason.LENGTH: chat_pb2.FINISH_REASON_LENGTH,
+    FinishReason.TOOL_CALLS: chat_pb2.FINISH_REASON_TOOL_CALLS,
+    FinishReason.CONTENT_FILTER: chat_pb2.FINISH_REASON_CONTENT_FILTER,
+}
+
+
+class FoundPassage(Protocol):
+    """A passage of `knowledge`."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def headings(self) -> tuple[str, ...]: ...
+    @property
+    def text(self) -> str: ...
+
+
+class OfflineQuote(Protocol):
+    """What `offline` found."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def confidence(self) -> float: ...
+    @property
+    def sources(self) -> tuple[str, ...]: ...
+
+
+class Completing(Protocol):
+    """What an answer needs of Completions."""
+
+    async def complete(self, caller: Caller, model: str, prompt: Prompt) -> Completion: ...
+    async def has_model(self, organization_id: str, model: str) -> bool: ...
+
+
+class Searching(Protocol):
+    """What an answer needs of Knowledge."""
+
+    async def search(
+        self, organization_id: str, account_id: str, item_id: str, query: str, limit: int
+    ) -> Sequence[FoundPassage]: ...
+
+
+class Quoting(Protocol):
+    """What an answer needs of Offline."""
+
+    async def quote(
+        self, organization_id: str, account_id: str, item: ItemFacts, statements: Sequence[str], question: str
+    ) -> OfflineQuote | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLimits:
+    """Bounds of an answer: turns and passages that are read, characters, tokens, and how often a model that
+    does not answer in the form is asked."""
+
+    turns: int = 20
+    turn_chars: int = 2_000
+    query_chars: int = 1_000
+    passages: int = 5
+    answer_chars: int = 1_000
+    answer_tokens: int = 700
+    attempts: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Chat:
+    """A checked request, with what holds for it. `newest` counts the buyer's turns since the seller spoke."""
+
+    organization_id: str
+    account_id: str
+    item: ItemFacts
+    turns: tuple[Turn, ...]
+    newest: tuple[str, ...]
+    policy: Policy
+    room: Room
+    intent: Intent
+
+    @property
+    def buyer_turns(self) -> list[str]:
+        return [turn.text for turn in self.turns if turn.by_buyer]
+
+
+class Answers:
+    """Answers buyers. `policies` gives an organization's policies as they hold now; `mark` makes a random
+    word."""
+
+    def __init__(
+        self,
+        policies: Callable[[str], Awaitable[Sequence[StoredPolicy]]],
+        completions: Completing,
+        knowledge: Searching,
+        offline: Quoting,
+        limits: AnswerLimits = AnswerLimits(),
+        mark: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        self._policies = policies
+        self._completions = completions
+        self._knowledge = knowledge
+        self._offline = offline
+        self._limits = limits
+        self._mark = mark
+
+    async def answer(self, request: pb.AnswerRequest) -> pb.AnswerResponse:
+        """An answer, or why a person is needed. Raises InvalidArgument, and whatever Completions raises."""
+        chat = self._read(request, await self._stored(request.organization_id))
+        if not "".join(chat.newest).strip():
+            return _person(chat, "no_answer")
+        if any(find_word(text, chat.policy.person_words) for text in chat.newest):
+            return _person(chat, "asked")
+        if not await self._completions.has_model(chat.organization_id, chat.policy.model):
+            return await self._quote(chat)
+        return await self._ask(chat)
+
+    async def _stored(self, organization_id: str) -> Sequence[StoredPolicy]:
+        if not organization_id:
+            raise InvalidArgument("organization_id", "is needed")
+        return await self._policies(organization_id)
+
+    def _read(self, request: pb.AnswerRequest, stored: Sequence[StoredPolicy]) -> _Chat:
+        for field, value in (("account_id", request.account_id), ("item.item_id", request.item.item_id)):
+            if len(value) > MAX_ID:
+                raise InvalidArgument(field, f"at most {MAX_ID} characters")
+        if request.bargain.rounds < 0:
+            raise InvalidArgument("bargain.rounds", "must not be negative")
+        lowest = money(request.bargain.lowest_offer)
+        if request.bargain.lowest_offer and lowest is None:
+            raise InvalidArgument("bargain.lowest_offer", "must be a decimal number above 0")
+        turns = self._turns(request)
+        newest = _newest(turns)
+        item = ItemFacts(
+            request.item.item_id, request.item.title, request.item.price, request.item.description
+        )
+        policy = effective(stored, request.account_id, item.item_id)
+        return _Chat(
+            organization_id=request.organization_id,
+            account_id=request.account_id,
+            item=item,
+            turns=turns,
+            newest=newest,
+            policy=policy,
+            room=room_of(policy, money(item.price), request.bargain.rounds, lowest),
+            intent=guess(newest),
+        )
+
+    def _turns(self, request: pb.AnswerRequest) -> tuple[Turn, ...]:
+        turns = []
+        first = max(0, len(request.turns) - self._limits.turns)
+        for number, turn in enumerate(request.turns[first:], first):
+            if turn.author not in (pb.AUTHOR_BUYER, pb.AUTHOR_SELLER):
+                raise InvalidArgument(f"turns[{number}].author", "must be the buyer or the seller")
+            turns.append(Turn(turn.author == pb.AUTHOR_BUYER, turn.text[: self._limits.turn_chars]))
+        if not any(turn.by_buyer for turn in turns):
+            raise InvalidArgument("turns", "the buyer wrote none of them")
+        return tuple(turns)
+
+    async def _quote(self, chat: _Chat) -> pb.AnswerResponse:
+        """The answer while there is no model: the seller's own words."""
+        quote = await self._offline.quote(
+            chat.organization_id, chat.account_id, chat.item, chat.policy.statements, "\n".join(chat.newest)
+        )
+        outcome = Outcome(FinishReason.STOP, Usage(), OFFLINE, OFFLINE)
+        if quote is None:
+            return _person(chat, "no_answer", outcome)
+        result = Result(quote.text.strip(), chat.intent, None, quote.confidence, needs_person=False)
+        question = self._question(chat, ())
+        return self._judge(chat, question, result, tuple(quote.sources), outcome)
+
+    async def _ask(self, chat: _Chat) -> pb.AnswerResponse:
+        query = "\n".join(chat.newest)[-self._limits.query_chars :]
+        passages = await self._knowledge.search(
+            chat.organization_id, chat.account_id, chat.item.item_id, query, self._limits.passages
+        )
+        question = self._question(chat, passages)
+        prompt = make_prompt(question, self._limits.answer_tokens)
+        caller = Caller(chat.organization_id, chat.account_id, operation="answer")
+        sources = tuple(dict.fromkeys(passage.title for passage in passages if passage.title))
+        outcome = None
+        for _attempt in range(self._limits.attempts):
+            completion = await self._completions.complete(caller, chat.policy.model, prompt)
+            outcome = completion.outcome
+            try:
+                result = read_result(completion.answer.text)
+            except UnreadableResult:
+                prompt = replace(prompt, messages=(*prompt.messages, ModelMessage(Role.USER, AGAIN)))
+                continue
+            return self._judge(chat, question, result, sources, outcome)
+        return _person(chat, "unreadable", outcome, sources=sources)
+
+    def _question(self, chat: _Chat, passages: Sequence[FoundPassage]) -> Question:
+        return Question(
+            policy=chat.policy,
+            instruction=prompt_of(chat.policy, chat.intent),
+            room=chat.room,
+            item=chat.item,
+            turns=chat.turns,
+            passages=[(" / ".join((p.title, *p.headings)), p.text) for p in passages],
+            marks=(self._mark(), self._mark()),
+        )
+
+    def _judge(
+        self, chat: _Chat, question: Question, result: Result, sources: tuple[str, ...], outcome: Outcome
+    ) -> pb.AnswerResponse:
+        """The response: the text where nothing speaks against it."""
+        intent, sure = result.intent or chat.intent, result.confidence
+        reason, offer = self._problem(chat, question, result)
+        if reason:
+            return _person(chat, reason, outcome, intent, sure, sources)
+        return pb.AnswerResponse(
+            text=result.text,
+            intent=_INTENTS[intent],
+            confidence=sure,
+            offered_price="" if offer is None else f"{offer.normalize():f}",
+            sources=sources,
+            outcome=outcome_to_proto(outcome),
+        )
+
+    def _problem(self, chat: _Chat, question: Question, result: Result) -> tuple[str, Decimal | None]:
+        policy, text = chat.policy, result.text
+        if result.needs_person:
+            return "asked", None
+        if not text:
+            return "no_answer", None
+        if len(text) > self._limits.answer_chars:
+            return "unreadable", None
+        if result.confidence < policy.min_confidence:
+            return "low_confidence", None
+        known = [chat.item.title, chat.item.description, *(text for _title, text in question.passages)]
+        frame, prompts = secrets_of(question)
+        limits = limits_of(policy, chat.room.floor)
+        if LeakGuard(question.marks, frame, prompts, [*policy.statements, *known], limits).leaks(text):
+            return "leak", None
+        verdict = check_offer(
+            text,
+            result.offered_price,
+            chat.room,
+            chat.buyer_turns,
+            len(chat.newest),
+            policy.statements,
+            known,
+        )
+        if verdict.reason:
+            return verdict.reason, None
+        if find_word(text, policy.blocked_words):
+            return "blocked_word", None
+        if not policy.contacts_allowed and has_contact(text):
+            return "contact", None
+        return "", verdict.offer
+
+
+def _newest(turns: Sequence[Turn]) -> tuple[str, ...]:
+    """What the buyer wrote since the seller spoke; when the seller spoke last, what the buyer wrote last."""
+    newest: list[str] = []
+    for turn in reversed(turns):
+        if turn.by_buyer:
+            newest.append(turn.text)
+        elif newest:
+            break
+    return tuple(reversed(newest))
+
+
+def _person(
+    chat: _Chat,
+    reason: str,
+    outcome: Outcome | None = None,
+    intent: Intent | None = None,
+    confidence: float = 0.0,
+    sources: Sequence[str] = (),
+) -> pb.AnswerResponse:
+    return pb.AnswerResponse(
+        intent=_INTENTS[intent or chat.intent],
+        confidence=confidence,
+        needs_person=True,
+        reason=reason,
+        reason_text=REASONS[reason],
+        sources=sources,
+        outcome=None if outcome is None else outcome_to_proto(outcome),
+    )
+
+
+def outcome_to_proto(outcome: Outcome) -> chat_pb2.Outcome:
+    """Who answered and what it used, as callers read it."""
+    usage = outcome.usage
+    return chat_pb2.Outcome(
+        finish_reason=_FINISHES[outcome.finish_reason],
+        usage=chat_pb2.Usage(
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+            counted=usage.counted,
+            cost="" if outcome.cost is None else f"{outcome.cost:f}",
+            currency=outcome.currency,
+        ),
+        provider=outcome.provider,
+        model=outcome.model,
+        cached=outcome.cached,
+    )
