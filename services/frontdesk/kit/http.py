@@ -34,6 +34,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from frontdesk.kit.errors import FrontdeskError, InvalidArgument, PermissionDenied, Unavailable
 from frontdesk.kit.lifecycle import Readiness, Spawn
 from frontdesk.kit.principal import Principal, current_principal
+from frontdesk.kit.sockets import SocketProtocol
 from frontdesk.kit.telemetry import names
 from frontdesk.kit.telemetry.propagation import extract, trace_id
 from frontdesk.kit.tokens import Role
@@ -177,7 +178,7 @@ class HttpServer:
                 loop="none",
                 http="h11",
                 h11_max_incomplete_event_size=32 * 1024,
-                ws="websockets-sansio",
+                ws=SocketProtocol,
                 ws_max_size=ws_max_bytes,
                 ws_per_message_deflate=ws_compression,
                 log_config=None,

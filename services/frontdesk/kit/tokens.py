@@ -274,7 +274,7 @@ class Verifier:
         except jwt.InvalidTokenError:
             raise Unauthenticated("the token's signature does not verify") from None
         self._check_times(claims)
-        return _principal(claims)
+        return _principal(claims, valid_until_ms=round((min(claims["exp"], 1e12) + self._leeway_s) * 1000))
 
     def _check_times(self, claims: Mapping[str, Any]) -> None:
         now = self._clock.now_ms() / 1000
@@ -338,7 +338,7 @@ def _claimed_key_id(token: str) -> str:
     return key_id[:128]
 
 
-def _principal(claims: Mapping[str, Any]) -> Principal:
+def _principal(claims: Mapping[str, Any], *, valid_until_ms: int) -> Principal:
     for name in ("sub", "org", "role", "kind"):
         if not isinstance(claims[name], str) or not claims[name]:
             raise Unauthenticated(f"the token's claim `{name}` must be text")
@@ -348,7 +348,13 @@ def _principal(claims: Mapping[str, Any]) -> Principal:
         raise Unauthenticated("the token's claim `role` is unknown here") from None
     if claims["kind"] not in KINDS:
         raise Unauthenticated("the token's claim `kind` is unknown here")
-    return Principal(subject=claims["sub"], organization_id=claims["org"], role=role, kind=claims["kind"])
+    return Principal(
+        subject=claims["sub"],
+        organization_id=claims["org"],
+        role=role,
+        kind=claims["kind"],
+        valid_until_ms=valid_until_ms,
+    )
 
 
 def _public_pem(key: Ed25519PublicKey) -> str:
