@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from frontdesk.connection_gateway.config import GatewaySettings
 from frontdesk.kit.config import AuthSettings, DatabaseSettings, Settings, TelemetrySettings, load
@@ -53,6 +53,15 @@ class Part(Protocol):
 
     def not_ready(self) -> str | None:
         """Why it can't do its work now."""
+        ...
+
+
+@runtime_checkable
+class HoldsSockets(Protocol):
+    """A part whose sockets stay open for long, and have to be sent away before the doors close."""
+
+    async def close_sockets(self, deadline_s: float) -> None:
+        """Take no more and close all, as gently as the time allows."""
         ...
 
 
@@ -158,10 +167,17 @@ class Doors:
         """Close the doors, letting calls under way finish."""
         closing: list[Coroutine[Any, Any, None]] = []
         if self.http is not None:
-            closing.append(self.http.stop(deadline_s * 0.9))
+            closing.append(self._stop_http(self.http, deadline_s * 0.9))
         if self.grpc is not None:
             closing.append(self.grpc.drain(deadline_s * 0.9))
         await asyncio.gather(*closing)
+
+    async def _stop_http(self, server: HttpServer, deadline_s: float) -> None:
+        """uvicorn cuts every socket at once, so they are sent away before."""
+        holders = [part for part in self._parts if isinstance(part, HoldsSockets)]
+        begun = asyncio.get_running_loop().time()
+        await asyncio.gather(*(part.close_sockets(deadline_s * 0.5) for part in holders))
+        await server.stop(deadline_s - (asyncio.get_running_loop().time() - begun))
 
 
 def add_parts(

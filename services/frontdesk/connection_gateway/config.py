@@ -8,11 +8,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from frontdesk.connection_gateway.clients.limits import AccessRules, ChatLimits
 from frontdesk.connection_gateway.fleet.address import PodAddress
 from frontdesk.connection_gateway.platforms.goofish.settings import GoofishSettings
 from frontdesk.connection_gateway.platforms.goofish.wire.heartbeat import HeartbeatSettings
 from frontdesk.kit.config import (
     AuthSettings,
+    CommaList,
     DatabaseSettings,
     NatsSettings,
     SecretSettings,
@@ -21,6 +23,7 @@ from frontdesk.kit.config import (
 )
 
 _GOOFISH = GoofishSettings()
+_CHAT = ChatLimits()
 
 
 class PodSettings(Settings):
@@ -78,8 +81,126 @@ class PodSettings(Settings):
         )
 
 
+class ChatSettings(Settings):
+    """The door `/chat`; docs/chat.md."""
+
+    allow_anonymous_chat: bool = Field(
+        default=False, description="Let people without a token use `/chat` (X-14)."
+    )
+    anonymous_organization: str = Field(
+        default="default", min_length=1, description="The organization that people without a token belong to."
+    )
+    chat_origins: CommaList = Field(
+        default=(),
+        description="Origins of pages that may use `/chat` besides the door's own: `https://admin.example.com`.",
+    )
+    chat_sockets: int = Field(default=_CHAT.sockets, ge=1, description="Sockets of `/chat` on one replica.")
+    chat_sockets_per_user: int = Field(
+        default=_CHAT.sockets_per_user, ge=1, description="Sockets of one person on one replica (X-21)."
+    )
+    chat_anonymous_sockets: int = Field(
+        default=_CHAT.anonymous_sockets, ge=1, description="Sockets without a token on one replica."
+    )
+    chat_idle_seconds: float = Field(
+        default=_CHAT.idle_s, ge=10, description="A socket on which nothing is asked for so long is closed."
+    )
+    chat_stall_seconds: float = Field(
+        default=_CHAT.stall_s, gt=0, description="A client that takes nothing for so long is cut off."
+    )
+    chat_send_bytes: int = Field(
+        default=_CHAT.send_bytes, ge=1024, description="What may wait to be sent on one socket."
+    )
+    chat_queue: int = Field(
+        default=_CHAT.queue, ge=1, le=10_000, description="Frames of one socket that wait to be read (AI-17)."
+    )
+    chat_overflow: Literal["wait", "reject"] = Field(
+        default=_CHAT.overflow, description="When they are too many: stop reading, or refuse each (X-33)."
+    )
+    chat_bad_frames: int = Field(
+        default=_CHAT.bad_frames, ge=1, description="Wrong frames in a row after which a socket is closed."
+    )
+    chat_question_chars: int = Field(
+        default=_CHAT.question_chars, ge=1, le=100_000, description="The longest question, characters."
+    )
+    chat_turns: int = Field(
+        default=_CHAT.turns, ge=1, le=1000, description="Turns of a conversation that the model is shown."
+    )
+    chat_history_bytes: int = Field(
+        default=_CHAT.history_bytes,
+        ge=1024,
+        le=512 * 1024,
+        description="Bytes of a conversation that the model is shown; a question may have four a character.",
+    )
+    chat_stored_turns: int = Field(
+        default=_CHAT.stored_turns, ge=2, description="Turns that are stored of one session."
+    )
+    chat_sessions_per_user: int = Field(
+        default=_CHAT.sessions_per_user, ge=1, description="Sessions that are stored of one person."
+    )
+    chat_history_days: int = Field(
+        default=_CHAT.history_days, ge=1, description="How long a session is kept after its last turn."
+    )
+    chat_wake_seconds: float = Field(
+        default=20.0, gt=0, le=120, description="How long a question waits for an ai-proxy to take it."
+    )
+    chat_answer_seconds: float = Field(
+        default=_CHAT.answer_s, gt=0, description="The longest answer, in time."
+    )
+    chat_answer_bytes: int = Field(
+        default=_CHAT.answer_bytes,
+        ge=1024,
+        le=768 * 1024,
+        description="The longest answer, in bytes; each piece counts for 200 more.",
+    )
+    chat_answers: int = Field(
+        default=_CHAT.answers, ge=1, description="Answers that are written or kept on one replica."
+    )
+    chat_kept_bytes: int = Field(
+        default=_CHAT.kept_bytes, ge=1024 * 1024, description="Memory for all of them, bytes."
+    )
+    chat_grace_seconds: float = Field(
+        default=_CHAT.grace_s, ge=0, description="An answer goes on for so long after its socket dropped."
+    )
+    chat_keep_seconds: float = Field(
+        default=_CHAT.keep_s, ge=0, description="An answer can be resumed for so long after it ended."
+    )
+
+    def chat_access(self) -> AccessRules:
+        """Who may come in."""
+        return AccessRules(
+            anonymous_organization=self.anonymous_organization if self.allow_anonymous_chat else None,
+            origins=frozenset(origin.lower().rstrip("/") for origin in self.chat_origins),
+        )
+
+    def chat_limits(self) -> ChatLimits:
+        """How much of everything."""
+        return ChatLimits(
+            sockets=self.chat_sockets,
+            sockets_per_user=self.chat_sockets_per_user,
+            anonymous_sockets=self.chat_anonymous_sockets,
+            idle_s=self.chat_idle_seconds,
+            stall_s=self.chat_stall_seconds,
+            send_bytes=self.chat_send_bytes,
+            queue=self.chat_queue,
+            overflow=self.chat_overflow,
+            bad_frames=self.chat_bad_frames,
+            question_chars=self.chat_question_chars,
+            turns=self.chat_turns,
+            history_bytes=self.chat_history_bytes,
+            stored_turns=self.chat_stored_turns,
+            sessions_per_user=self.chat_sessions_per_user,
+            history_days=self.chat_history_days,
+            answer_s=self.chat_answer_seconds,
+            answer_bytes=self.chat_answer_bytes,
+            answers=self.chat_answers,
+            kept_bytes=self.chat_kept_bytes,
+            grace_s=self.chat_grace_seconds,
+            keep_s=self.chat_keep_seconds,
+        )
+
+
 class GatewaySettings(
-    NatsSettings, DatabaseSettings, SecretSettings, AuthSettings, TelemetrySettings, PodSettings
+    NatsSettings, DatabaseSettings, SecretSettings, AuthSettings, TelemetrySettings, PodSettings, ChatSettings
 ):
     """Settings of the connection-gateway."""
 

@@ -15,6 +15,11 @@ from frontdesk.api.accounts.v1.account_service_pb2_grpc import (
     add_AccountServiceServicer_to_server,
 )
 from frontdesk.api.accounts.v1.platform_service_pb2_grpc import add_PlatformServiceServicer_to_server
+from frontdesk.api.ai.v1.ai_service_pb2_grpc import AiServiceStub
+from frontdesk.api.clients.v1.client_service_pb2_grpc import (
+    ClientServiceStub,
+    add_ClientServiceServicer_to_server,
+)
 from frontdesk.api.fleet.v1.fleet_service_pb2_grpc import (
     FleetServiceStub,
     add_FleetServiceServicer_to_server,
@@ -29,14 +34,20 @@ from frontdesk.connection_gateway.accounts.outbound import Speaker
 from frontdesk.connection_gateway.accounts.pace import Pace
 from frontdesk.connection_gateway.accounts.shared import SessionLimits, Shared
 from frontdesk.connection_gateway.accounts.supervisor import Supervisor
+from frontdesk.connection_gateway.clients.answers import Answers
+from frontdesk.connection_gateway.clients.chat import ChatDoor, chat_router
+from frontdesk.connection_gateway.clients.conversation import Services
+from frontdesk.connection_gateway.clients.history import Histories
+from frontdesk.connection_gateway.clients.reach import Reach
 from frontdesk.connection_gateway.config import GatewaySettings
 from frontdesk.connection_gateway.doors import cookies_router
 from frontdesk.connection_gateway.fleet.annotate import Annotator
 from frontdesk.connection_gateway.fleet.census import Census
 from frontdesk.connection_gateway.fleet.report import Reporter
 from frontdesk.connection_gateway.platforms.goofish.adapter import Goofish
-from frontdesk.connection_gateway.readings import add_readings
+from frontdesk.connection_gateway.readings import add_chat_readings, add_readings
 from frontdesk.connection_gateway.rpc.accounts import AccountServicer
+from frontdesk.connection_gateway.rpc.clients import ClientServicer
 from frontdesk.connection_gateway.rpc.fleet import FleetServicer
 from frontdesk.connection_gateway.rpc.platform import PlatformServicer
 from frontdesk.connection_gateway.store import AccountStore, SessionStore
@@ -59,6 +70,7 @@ NAME = "connection-gateway"
 SCHEMA = "connection_gateway"
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
 CONNECTS_AT_ONCE = 64
+PEOPLE_HEARTBEAT_S, PEOPLE_DEAD_S = 2.0, 10.0
 log = logging.getLogger(__name__)
 
 Spawn = Callable[[str, Coroutine[Any, Any, None]], "asyncio.Task[None]"]
@@ -120,19 +132,25 @@ class ConnectionGateway:
             ),
             (add_PlatformServiceServicer_to_server, PlatformServicer(self.supervisor)),
             (add_FleetServiceServicer_to_server, self._fleet()),
+            (add_ClientServiceServicer_to_server, self._chat()),
         ]
-        self.router: APIRouter = cookies_router(book, owners)
+        self.router = APIRouter()
+        self.router.include_router(cookies_router(book, owners))
+        self.router.include_router(chat_router(self.chat))
         for register, servicer in self.registrations:
             self.rpc.add(register, servicer)
         await self.rpc.start()
         self._spawn(f"{NAME} journal", self.journal.run())
         await self._patience.until("the shards' leases", lambda: permitted(self.bus, self.shards.start))
         self._spawn(f"{NAME} monitor", self.monitor.run())
+        self._spawn(f"{NAME} chat", self.chat.run())
+        self._spawn(f"{NAME} chat answers", self.answers.run())
         if (pod := settings.pod()) is not None:
             self._spawn(f"{NAME} annotations", Annotator(pod, self.reporter.held, clock).run())
         if settings.measures:
             self._readings = Readings(settings.readings_seconds, clock)
             add_readings(self._readings, self.bus, self.reporter)
+            add_chat_readings(self._readings, self.chat, self.answers)
             self._spawn(f"{NAME} readings", self._readings.run())
         self._started = True
 
@@ -200,6 +218,35 @@ class ConnectionGateway:
         )
         return FleetServicer(census, self.reporter, self.shards, settings.operator_organization)
 
+    def _chat(self) -> ClientServicer:
+        """`/chat`, and its answers for the other replicas."""
+        settings, clock = self._settings, self._clock
+        limits = settings.chat_limits()
+        # Apart from the other calls: an ai-proxy that was scaled to zero takes longer to come than they wait,
+        # and a person who watches an answer wants to know soon that it stands still.
+        self.people = NatsChannel(
+            self.bus.nc,
+            shards=settings.shards,
+            caller=NAME,
+            default_timeout_s=settings.chat_wake_seconds,
+            heartbeat_s=PEOPLE_HEARTBEAT_S,
+            dead_after_s=PEOPLE_DEAD_S,
+        )
+        self.answers = Answers(AiServiceStub(self.people), settings.replica_name, limits, clock)
+        reach = Reach(
+            self.answers,
+            ClientServiceStub(self.channel),
+            settings.replica_name,
+            lambda: [member.id for member in self.shards.members()],
+        )
+        services = Services(self.answers, reach, Histories(self.database, clock, limits), limits)
+        self.chat = ChatDoor(settings.chat_access(), services, clock)
+        return ClientServicer(self.answers)
+
+    async def close_sockets(self, deadline_s: float) -> None:
+        """Send people's sockets away, before the doors close."""
+        await self.chat.close_sockets(deadline_s)
+
     def _holds(self, shard: int, epoch: int) -> bool:
         return self.shards.holds(shard) and self.shards.epoch(shard) == epoch
 
@@ -218,7 +265,8 @@ class ConnectionGateway:
         """Hand over all shards, write what was counted, close."""
         if self._readings is not None:
             self._readings.stop()
-        await self.shards.stop(deadline_s * 0.7)
+        # Answers go on meanwhile: people whose socket was closed here read them on at other replicas.
+        await asyncio.gather(self.shards.stop(deadline_s * 0.7), self.answers.drain(deadline_s * 0.6))
         await self.supervisor.stop()
         await self.rpc.drain(deadline_s * 0.1)
         await self.monitor.stop(deadline_s * 0.05)
@@ -227,6 +275,7 @@ class ConnectionGateway:
         await self.ledger.close()
         await self.sessions.close()
         await self.platform.close()
+        await self.people.close()
         await self.channel.close()
         await self.bus.close()
         await self.database.close()

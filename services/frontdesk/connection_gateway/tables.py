@@ -1,4 +1,5 @@
-"""What the connection-gateway owns: accounts with their secrets, the ledger of sends, uptime by the hour.
+"""What the connection-gateway owns: accounts with their secrets, the ledger of sends, uptime by the hour, and
+people's conversations with a model.
 
 Times are Unix milliseconds, and 0 means "never".
 """
@@ -106,4 +107,31 @@ uptime = Table(
     _id("organization_id"),
     Column("connected_seconds", Float, nullable=False, default=0, server_default="0"),
     Column("enabled_seconds", Float, nullable=False, default=0, server_default="0"),
+)
+
+# A person's conversation on `/chat` that has a session's name; `turns` counts all that were ever stored.
+conversations = Table(
+    "conversations",
+    metadata,
+    _id("conversation_id", primary_key=True),
+    _id("organization_id"),
+    Column("subject", String(256), nullable=False),
+    _id("session_id"),
+    Column("turns", Integer, nullable=False, default=0, server_default="0"),
+    _number("created_at_ms"),
+    _number("updated_at_ms"),
+    UniqueConstraint("organization_id", "subject", "session_id", name="uq_conversations_session"),
+    Index("ix_conversations_updated", "updated_at_ms"),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    _id("conversation_id", primary_key=True),
+    Column("number", Integer, primary_key=True),
+    _id("organization_id"),
+    # Whether the person said it, else the model.
+    Column("person", Boolean, nullable=False),
+    _text("text"),
+    _number("created_at_ms"),
 )
