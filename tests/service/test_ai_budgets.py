@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -10,11 +11,14 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from frontdesk.ai_proxy.budgets import Budgets, Directories
 from frontdesk.ai_proxy.errors import BudgetExceeded
 from frontdesk.ai_proxy.model import Caller, Price, Usage
 from frontdesk.ai_proxy.retention import Retention
 from frontdesk.api.ai.v1 import budget_service_pb2 as pb
+from frontdesk.kit.database import Database, DatabaseOptions
 from frontdesk.kit.errors import Poison, Unavailable
 from support.budgets import CALLER, DAY_S, YUAN, Broker, Replica, replicas
 from support.waiting import until
@@ -146,20 +150,43 @@ async def test_nothing_was_used_so_nothing_stays(one: Replica) -> None:
     assert [(row.code, row.cost_pico) for row in await one.rows()] == [("UNAVAILABLE", 0)]
 
 
-async def test_a_caller_that_gives_up_leaves_nothing(one: Replica) -> None:
-    """Cancelled before, in, or after its transaction, a reservation goes."""
+class Held(Database):
+    """Lets nobody write before `go`."""
+
+    def __init__(self, options: DatabaseOptions) -> None:
+        super().__init__(options)
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        self.asked.set()
+        await self.go.wait()
+        async with super().write() as connection:
+            yield connection
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_caller_that_gives_up_leaves_nothing(one: Replica, waits: bool) -> None:
+    """Cancelled in its transaction, a reservation is given back; cancelled before, it is not made."""
     await one.budget("100")
-    for rounds in range(1, 12):
-        task = asyncio.create_task(one.reserve(f"c{rounds}"))
-        for _ in range(rounds * 3):
-            await asyncio.sleep(0)
-        if not task.cancel():
-            await one.budgets.release(f"c{rounds}")
-        await asyncio.gather(task, return_exceptions=True)
-        if not task.cancelled():
-            await one.budgets.release(f"c{rounds}")
-    await one.budgets.close()
+    held = Held(one.database.options)
+    budgets = Budgets(held, Directories(one.configuration.get), one.alerts, one.clock)
+    tasks = [asyncio.create_task(budgets.reserve("a", CALLER, YUAN, 0, 1000))]
+    await held.asked.wait()
+    if waits:
+        tasks.append(asyncio.create_task(budgets.reserve("b", CALLER, YUAN, 0, 1000)))
+        for _ in range(3):  # one round trip to the database is before its place in the queue
+            await one.listed()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    held.go.set()
+    await asyncio.sleep(0)
+    await budgets.close()
+    await held.close()
+    assert all(task.cancelled() for task in tasks)
     assert await one.state() == [("0", "0")]
+    assert await one.counts() == (1, 0, 0)
 
 
 async def test_an_event_counts_once_however_often_it_comes(two: list[Replica]) -> None:

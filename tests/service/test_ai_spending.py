@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from frontdesk.ai_proxy.spending import Spending, SpendingLimits
 from frontdesk.ai_proxy.topology import SPEND
 from frontdesk.kit.backoff import linear
 from frontdesk.kit.bus import Bus, BusSettings, Consumer, Delivery
+from frontdesk.kit.bus.connection import Outgoing
 from frontdesk.kit.clock import ManualClock, SystemClock
 from frontdesk.kit.errors import InvalidArgument, Unavailable
 from frontdesk.kit.nats_server import NatsServer
@@ -151,6 +152,27 @@ async def test_no_call_begins_when_too_much_waits(one: Replica) -> None:
     await third
     teller.check_room()
     assert sorted(event.usage.call_id for event in broker.events) == ["a0", "a1", "a2", "a3"]
+
+
+async def test_a_caller_that_gives_up_is_counted_all_the_same(one: Replica) -> None:
+    """Its call was made, and NATS was slow to say that it has the event."""
+
+    class Silent(Broker):
+        asked = 0
+
+        async def publish_all(self, messages: Sequence[Outgoing]) -> None:
+            self.asked += 1
+            if self.asked == 1:
+                await asyncio.Event().wait()
+            await super().publish_all(messages)
+
+    broker = Silent()
+    teller = Spending(broker, one.writer.store, ManualClock())
+    task = asyncio.create_task(teller.record(one.record("a", 1)))
+    await until(lambda: broker.asked == 1)
+    task.cancel()
+    await until(lambda: bool(broker.events) and teller.waiting == 0)
+    assert [event.usage.call_id for event in broker.events] == ["a"]
 
 
 async def test_an_event_that_nats_will_never_take_does_not_stop_the_others(one: Replica) -> None:
