@@ -86,6 +86,10 @@ class Reserves(Protocol):
 class Records(Protocol):
     """Keeps what calls used."""
 
+    def check_room(self) -> None:
+        """Raises Unavailable while what a call uses could not be kept."""
+        ...
+
     async def record(self, spend: SpendRecord) -> None:
         """Returns when it is kept."""
         ...
@@ -318,6 +322,7 @@ class Completions:
         candidates: Sequence[Candidate],
         within_s: float | None,
     ) -> tuple[Call, Span | None]:
+        self._spending.check_room()
         limit_s = self._settings.call_s if within_s is None else min(within_s, self._settings.call_s)
         course = Course(candidates, self._clock.monotonic() + limit_s)
         call = Call(

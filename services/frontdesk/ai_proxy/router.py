@@ -235,12 +235,14 @@ class Router:
         self, course: Course, health: Health, candidate: Candidate, request: Request[T]
     ) -> Held[T]:
         """Ask a provider, whose place is taken, until it answers or there is no use in asking again."""
+        name = candidate.model.name
         failures = 0
+        last: UpstreamError | None = None
         try:
             while True:
-                permit = health.admit(candidate.model.name)
+                permit = health.admit(name)
                 if permit is None:
-                    raise _resting(health.rests_for(candidate.model.name))
+                    raise last or _resting(health.rests_for(name))
                 course.asked = candidate
                 course.asking += 1
                 try:
@@ -249,8 +251,9 @@ class Router:
                     course.asking -= 1
                     permit.failed(error, self._clock.monotonic())
                     failures += 1
+                    last = error
                     wait_s = self._again_in(course, candidate.provider, error, failures)
-                    if wait_s is None:
+                    if wait_s is None or (health.rests_for(name) or 0) > wait_s:
                         raise
                 except BaseException:
                     permit.dropped()

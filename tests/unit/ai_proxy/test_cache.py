@@ -10,7 +10,7 @@ from frontdesk.ai_proxy.cache import AnswerCache, CachedAnswer, cache_key
 from frontdesk.ai_proxy.catalog import Candidate, Who
 from frontdesk.ai_proxy.model import Answer, Model, ModelMessage, Price, Prompt, Role, Tool
 from frontdesk.kit.clock import ManualClock
-from support.scripted import provider
+from support.completions import provider
 
 PROMPT = Prompt((ModelMessage(Role.USER, "hi"),), tools=(Tool("look", parameters={"a": 1, "b": [2]}),))
 

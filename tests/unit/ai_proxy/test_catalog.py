@@ -7,7 +7,7 @@ from collections import Counter
 
 from frontdesk.ai_proxy.catalog import Catalog, Catalogs, draw
 from frontdesk.ai_proxy.model import Model
-from support.scripted import provider
+from support.completions import provider
 
 DEFAULT = Model("default", "m")
 

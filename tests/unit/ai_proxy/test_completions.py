@@ -28,7 +28,7 @@ from frontdesk.ai_proxy.model import (
 )
 from frontdesk.ai_proxy.tokens import count_prompt, count_text
 from frontdesk.kit.errors import DeadlineExceeded, FrontdeskError, Unavailable
-from support.scripted import (
+from support.completions import (
     CALLER,
     FINISH,
     PRICE,
@@ -39,7 +39,7 @@ from support.scripted import (
     provider,
     says,
 )
-from support.scripted import (
+from support.completions import (
     CompletionsBench as Bench,
 )
 
@@ -288,6 +288,16 @@ async def test_a_whole_answer_whose_caller_left_at_the_end_is_recorded_once() ->
     assert isinstance((await anext(batches))[-1], Outcome)
     await batches.aclose()
     assert [spend.code for spend in bench.ledger.spent] == ["OK"]
+
+
+async def test_no_call_begins_whose_use_could_not_be_kept() -> None:
+    """What can't be counted must not be spent, with budgets or without."""
+    bench = Bench()
+    bench.ledger.full = True
+    with pytest.raises(Unavailable):
+        await bench.streamed()
+    assert (bench.adapter.asked, bench.ledger.spent) == ([], [])
+    bench.quiet()
 
 
 async def test_a_record_that_fails_spoils_no_answer(caplog: pytest.LogCaptureFixture) -> None:

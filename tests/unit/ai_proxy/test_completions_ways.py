@@ -26,7 +26,7 @@ from frontdesk.ai_proxy.model import (
 )
 from frontdesk.ai_proxy.tokens import count_prompt, count_text
 from frontdesk.kit.errors import InvalidArgument, NotFound
-from support.scripted import (
+from support.completions import (
     CALLER,
     ORGANIZATION,
     PRICE,
@@ -36,7 +36,7 @@ from support.scripted import (
     provider,
     says,
 )
-from support.scripted import (
+from support.completions import (
     CompletionsBench as Bench,
 )
 

@@ -9,7 +9,7 @@ import pytest
 
 from frontdesk.ai_proxy.deadline import Alarm
 from frontdesk.kit.errors import DeadlineExceeded
-from support.scripted import ManualLater, forever
+from support.completions import ManualLater, forever
 
 
 async def test_it_cancels_the_wait_and_says_so() -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
 from frontdesk.ai_proxy.breaker import BreakerSettings, State
-from frontdesk.ai_proxy.catalog import Catalog
 from frontdesk.ai_proxy.errors import (
     UpstreamError,
     UpstreamLimited,
@@ -18,54 +17,14 @@ from frontdesk.ai_proxy.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from frontdesk.ai_proxy.health import HealthView
-from frontdesk.ai_proxy.model import Delta, Model, ModelMessage, Prompt, Provider, Role
-from frontdesk.ai_proxy.router import Begun, Course, Held, Router, RouterSettings, capped
-from frontdesk.kit.clock import ManualClock
-from frontdesk.kit.errors import FrontdeskError, ResourceExhausted, Unavailable
-from support.scripted import Scripted, Step, forever, provider, says
+from frontdesk.ai_proxy.model import Delta, Model
+from frontdesk.ai_proxy.router import capped
+from frontdesk.kit.errors import FrontdeskError, Unavailable
+from support.completions import PROMPT, forever, provider, says
+from support.completions import ROUTER_SETTINGS as SETTINGS
+from support.completions import RouterBench as Bench
 
-PROMPT = Prompt((ModelMessage(Role.USER, "hi"),))
-SETTINGS = RouterSettings(
-    slot_wait_s=5,
-    slot_waiters=2,
-    backoff_s=1,
-    backoff_most_s=3,
-    retry_after_most_s=4,
-    breaker=BreakerSettings(failures=3, cool_down_s=30),
-)
 AWAY = UpstreamUnavailable("away")
-
-
-class Bench:
-    """A router of scripted providers whose back-off is drawn in the middle."""
-
-    def __init__(self, *providers: Provider, settings: RouterSettings = SETTINGS) -> None:
-        self.clock = ManualClock()
-        self.adapter = Scripted()
-        self.providers = providers
-        self.router = Router({"openai": self.adapter}, self.clock, settings, draws=lambda: 0.5)
-
-    def course(self, seconds: float = 100, model: str = "default") -> Course:
-        found = Catalog(self.providers).find(model, embeds=False)
-        return Course(found, self.clock.monotonic() + seconds)
-
-    async def complete(self, seconds: float = 100, model: str = "default") -> str:
-        candidate, answer = await self.router.complete(self.course(seconds, model), PROMPT)
-        assert answer.text == "ok"
-        return candidate.provider.name
-
-    async def stream(self) -> Held[Begun]:
-        return await self.router.stream(self.course(), PROMPT)
-
-    def states(self) -> list[State]:
-        return [view.state for view in self._views()]
-
-    def in_flight(self) -> list[int]:
-        return [view.in_flight for view in self._views()]
-
-    def _views(self) -> list[HealthView]:
-        return self.router.health(one.provider_id for one in self.providers)
 
 
 @pytest.fixture
@@ -143,6 +102,63 @@ async def test_a_short_retry_after_is_waited_for(two: Bench) -> None:
     assert await task == "a"
 
 
+async def test_a_longer_retry_after_keeps_the_others_away_meanwhile(two: Bench) -> None:
+    """The call that got it is the one that tries again."""
+    two.adapter.plays("a", [UpstreamLimited("later", status=429, retry_after_s=3)])
+    task = asyncio.create_task(two.complete())
+    await two.clock.advance(1)
+    assert two.states() == [State.OPEN, State.CLOSED]
+    assert await two.complete() == "b"
+    await two.clock.advance(2.5)
+    assert await task == "a"
+    assert two.states() == [State.CLOSED, State.CLOSED]
+
+
+async def test_a_trial_that_fails_is_not_waited_for() -> None:
+    """Its breaker is open again: the caller hears at once what was wrong."""
+    bench = Bench(provider("a"))
+    bench.adapter.plays("a", *[[UpstreamTimeout("silent")]] * 3, [AWAY])
+    for _ in range(3):
+        with pytest.raises(UpstreamTimeout):
+            await bench.complete()
+    await bench.clock.advance(30)
+    with pytest.raises(UpstreamUnavailable, match="away"):
+        await bench.complete()
+    assert len(bench.adapter.asked) == 4
+
+
+async def half_open() -> Bench:
+    """One provider whose breaker was open and lets one call try."""
+    bench = Bench(provider("a"))
+    bench.adapter.plays("a", *[[UpstreamTimeout("silent")]] * 3)
+    for _ in range(3):
+        with pytest.raises(UpstreamTimeout):
+            await bench.complete()
+    await bench.clock.advance(30)
+    assert bench.states() == [State.HALF_OPEN]
+    return bench
+
+
+async def test_a_trial_whose_caller_leaves_is_taken_over_by_the_next() -> None:
+    bench = await half_open()
+    bench.adapter.plays("a", [forever])
+    task = asyncio.create_task(bench.complete())
+    await bench.clock.advance(0)
+    with pytest.raises(Unavailable, match="not asked for now"):
+        await bench.complete()
+    task.cancel()
+    await bench.clock.advance(0)
+    assert await bench.complete() == "a"
+
+
+async def test_a_trial_stream_lets_the_others_in_with_its_first_piece() -> None:
+    bench = await half_open()
+    held = await bench.stream()
+    assert bench.states() == [State.CLOSED]
+    assert await bench.complete() == "a"
+    held.end()
+
+
 async def test_no_wait_goes_beyond_the_deadline(two: Bench) -> None:
     two.adapter.plays("a", [UpstreamLimited("later", retry_after_s=1.5)])
     assert await two.complete(seconds=1.9) == "b"
@@ -188,9 +204,8 @@ async def test_a_breaker_that_opens_ends_the_tries() -> None:
         with pytest.raises(UpstreamTimeout):
             await bench.complete()
     await bench.clock.advance(1)
-    with pytest.raises(Unavailable, match="not asked for now") as caught:
+    with pytest.raises(UpstreamUnavailable, match="away"):
         await task
-    assert caught.value.facts == {"retry_after_s": 29.6}
     assert len(bench.adapter.asked) == 3
 
 
@@ -236,69 +251,6 @@ async def test_an_unknown_model_shuts_out_that_model_only() -> None:
     await bench.clock.advance(30)
     assert await bench.complete() == "a"
     assert bench.states() == [State.CLOSED]
-
-
-def narrow(name: str, **fields: int) -> Provider:
-    """A provider for one call at once."""
-    one = provider(name, **fields)
-    return replace(one, limits=replace(one.limits, concurrency=1))
-
-
-async def holding(bench: Bench, count: int) -> Sequence[Held[Begun]]:
-    """Streams that have begun and hold their places."""
-    return [await bench.stream() for _ in range(count)]
-
-
-async def test_a_full_provider_is_passed_by() -> None:
-    bench = Bench(narrow("a"), narrow("b", priority=1))
-    held = await holding(bench, 2)
-    assert [one.candidate.provider.name for one in held] == ["a", "b"]
-    assert bench.in_flight() == [1, 1]
-
-
-async def test_when_all_are_full_the_first_place_that_gets_free_is_taken() -> None:
-    """In the order of waiting, and each place by one call."""
-    bench = Bench(narrow("a"), narrow("b", priority=1))
-    held = await holding(bench, 2)
-    tasks = [asyncio.create_task(bench.complete()) for _ in range(2)]
-    await bench.clock.advance(1)
-    assert not any(task.done() for task in tasks)
-    held[1].end()
-    await bench.clock.advance(0)
-    assert await tasks[0] == "b"
-    assert await tasks[1] == "b"
-    held[0].end()
-    assert bench.in_flight() == [0, 0]
-
-
-async def test_waiting_for_a_place_is_bounded() -> None:
-    """In time, and in how many wait."""
-    bench = Bench(narrow("a"))
-    (held,) = await holding(bench, 1)
-    tasks = [asyncio.create_task(bench.complete()) for _ in range(2)]
-    await bench.clock.advance(0)
-    with pytest.raises(ResourceExhausted, match="too many"):
-        await bench.complete()
-    await bench.clock.advance(5)
-    for task in tasks:
-        with pytest.raises(ResourceExhausted, match="busy"):
-            await task
-    held.end()
-    assert await bench.complete() == "a"
-
-
-async def test_a_place_is_not_lost_on_a_caller_who_left() -> None:
-    """Neither one who waits, nor one who was just given it."""
-    bench = Bench(narrow("a"))
-    (held,) = await holding(bench, 1)
-    left, stays = (asyncio.create_task(bench.complete()) for _ in range(2))
-    await bench.clock.advance(0)
-    held.end()
-    left.cancel()
-    await bench.clock.advance(0)
-    assert left.cancelled()
-    assert await stays == "a"
-    assert bench.in_flight() == [0]
 
 
 async def test_a_stream_falls_back_until_its_first_piece(two: Bench) -> None:
@@ -355,91 +307,6 @@ async def test_an_adapters_bug_keeps_no_place(two: Bench) -> None:
     two.adapter.plays("a", [ZeroDivisionError()])
     with pytest.raises(ZeroDivisionError):
         await two.complete()
-
-
-HEDGED = replace(SETTINGS, hedge_after_s=2)
-
-
-async def test_hedging_asks_a_second_provider_and_cancels_the_loser() -> None:
-    bench = Bench(provider("a"), provider("b", priority=1), settings=HEDGED)
-    bench.adapter.plays("a", [forever])
-    task = asyncio.create_task(bench.stream())
-    await bench.clock.advance(1.9)
-    assert bench.adapter.asked == ["a"]
-    await bench.clock.advance(0.1)
-    held = await task
-    assert held.candidate.provider.name == "b"
-    assert bench.adapter.ended == [("a", "left")]
-    assert bench.in_flight() == [0, 1]
-    held.end()
-    assert bench.clock.sleepers == 0
-
-
-async def test_hedging_keeps_the_first_when_it_speaks_first() -> None:
-    """The second is cancelled though it was asked last."""
-    bench = Bench(provider("a"), provider("b", priority=1), settings=HEDGED)
-    bench.adapter.plays("a", [lambda: bench.clock.sleep(3), *says("ok")])
-    bench.adapter.plays("b", [forever])
-    task = asyncio.create_task(bench.stream())
-    await bench.clock.advance(3)
-    held = await task
-    assert (held.candidate.provider.name, bench.adapter.ended) == ("a", [("b", "left")])
-    held.end()
-    assert bench.in_flight() == [0, 0]
-
-
-async def test_without_hedging_nobody_else_is_asked(two: Bench) -> None:
-    two.adapter.plays("a", [lambda: two.clock.sleep(50), *says("ok")])
-    task = asyncio.create_task(two.stream())
-    await two.clock.advance(50)
-    (await task).end()
-    assert two.adapter.asked == ["a"]
-
-
-async def test_of_two_that_speak_at_once_one_is_closed() -> None:
-    """Also one that has begun is really cancelled."""
-    bench = Bench(provider("a"), provider("b", priority=1), settings=HEDGED)
-    late: list[Step] = [lambda: bench.clock.sleep(3), *says("ok", "more")]
-    bench.adapter.plays("a", late)
-    bench.adapter.plays("b", [lambda: bench.clock.sleep(1), *says("ok", "more")])
-    task = asyncio.create_task(bench.stream())
-    await bench.clock.advance(3)
-    held = await task
-    assert [how for _, how in bench.adapter.ended] == ["left"]
-    held.end()
-    assert bench.in_flight() == [0, 0]
-
-
-async def test_hedging_ends_when_all_have_failed_or_the_question_is_wrong() -> None:
-    bench = Bench(provider("a"), provider("b", priority=1), settings=HEDGED)
-    bench.adapter.plays("a", [lambda: bench.clock.sleep(3), UpstreamTimeout("a")])
-    bench.adapter.plays("b", [UpstreamMisconfigured("b", status=404)])
-    task = asyncio.create_task(bench.stream())
-    await bench.clock.advance(3)
-    with pytest.raises(UpstreamTimeout):
-        await task
-    bench.adapter.plays("a", [forever])
-    bench.adapter.plays("b", [UpstreamRefused("too long")])
-    bench.providers = (bench.providers[0], replace(bench.providers[1], weight=2))
-    task = asyncio.create_task(bench.stream())
-    await bench.clock.advance(2)
-    with pytest.raises(UpstreamRefused):
-        await task
-    assert bench.in_flight() == [0, 0]
-
-
-async def test_leaving_a_hedged_call_ends_both() -> None:
-    bench = Bench(provider("a"), provider("b", priority=1), settings=HEDGED)
-    for name in ("a", "b"):
-        bench.adapter.plays(name, [forever])
-    task = asyncio.create_task(bench.stream())
-    await bench.clock.advance(2)
-    assert bench.in_flight() == [1, 1]
-    task.cancel()
-    await bench.clock.advance(0)
-    assert task.cancelled()
-    assert bench.in_flight() == [0, 0]
-    assert sorted(bench.adapter.ended) == [("a", "left"), ("b", "left")]
 
 
 async def test_a_kind_of_a_later_version_is_passed_by() -> None:

@@ -29,8 +29,8 @@ from frontdesk.ai_proxy.router import Router, RouterSettings
 from frontdesk.ai_proxy.spending import SpendRecord
 from frontdesk.ai_proxy.traces import CallTraces
 from frontdesk.kit.clock import SystemClock
+from support.completions import ORGANIZATION, Ledger, Quotes, Scripted, ScriptedShop, provider, says
 from support.metrics import Metrics
-from support.scripted import ORGANIZATION, Ledger, Quotes, Scripted, ScriptedShop, provider, says
 
 SECRET = "my phone is 13800138000"
 PROMPT = Prompt((ModelMessage(Role.USER, SECRET),))

@@ -26,7 +26,7 @@ from frontdesk.kit.errors import AlreadyExists, FrontdeskError, InvalidArgument,
 from frontdesk.kit.migrations import migrate
 from frontdesk.kit.principal import Principal, current_principal
 from frontdesk.kit.secrets import SecretBox, SecretError, generate_key
-from support.scripted import Ledger, Quotes, Scripted, ScriptedShop
+from support.completions import Ledger, Quotes, Scripted, ScriptedShop
 
 VERSIONS = Path(rpc.__file__).parent.parent / "migrations" / "versions"
 KEY = "sk-not-a-real-key-4711"

@@ -9,9 +9,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
+from frontdesk.ai_proxy.breaker import BreakerSettings, State
 from frontdesk.ai_proxy.cache import AnswerCache
+from frontdesk.ai_proxy.catalog import Catalog
 from frontdesk.ai_proxy.completions import Completions, CompletionSettings, Pieces
 from frontdesk.ai_proxy.errors import BudgetExceeded
+from frontdesk.ai_proxy.health import HealthView
 from frontdesk.ai_proxy.model import (
     Answer,
     Caller,
@@ -30,9 +33,10 @@ from frontdesk.ai_proxy.model import (
     Role,
     Usage,
 )
-from frontdesk.ai_proxy.router import Router, RouterSettings
+from frontdesk.ai_proxy.router import Begun, Course, Held, Router, RouterSettings
 from frontdesk.ai_proxy.spending import SpendRecord
 from frontdesk.kit.clock import ManualClock
+from frontdesk.kit.errors import Unavailable
 
 ORGANIZATION = "org"
 USAGE = Usage(prompt_tokens=10, completion_tokens=4)
@@ -144,6 +148,7 @@ class Ledger:
     reserved: list[tuple[str, str, int, int]] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
     spent: list[SpendRecord] = field(default_factory=list)
+    full: bool = False
     before_keeping: Callable[[], Awaitable[object]] | None = None
     before_reserving: Callable[[], Awaitable[object]] | None = None
 
@@ -159,6 +164,10 @@ class Ledger:
 
     async def release(self, call_id: str) -> None:
         self.released.append(call_id)
+
+    def check_room(self) -> None:
+        if self.full:
+            raise Unavailable("no room")
 
     async def record(self, spend: SpendRecord) -> None:
         if self.before_keeping is not None:
@@ -208,6 +217,47 @@ class _Timer:
 
 CALLER = Caller(ORGANIZATION, account_id="acc", api_key_id="key", operation="stream")
 PROMPT = Prompt((ModelMessage(Role.USER, "how much is it?"),))
+
+
+ROUTER_SETTINGS = RouterSettings(
+    slot_wait_s=5,
+    slot_waiters=2,
+    backoff_s=1,
+    backoff_most_s=3,
+    retry_after_most_s=4,
+    breaker=BreakerSettings(failures=3, cool_down_s=30),
+)
+
+
+class RouterBench:
+    """A router of scripted providers whose back-off is drawn in the middle."""
+
+    def __init__(self, *providers: Provider, settings: RouterSettings = ROUTER_SETTINGS) -> None:
+        self.clock = ManualClock()
+        self.adapter = Scripted()
+        self.providers = providers
+        self.router = Router({"openai": self.adapter}, self.clock, settings, draws=lambda: 0.5)
+
+    def course(self, seconds: float = 100, model: str = "default") -> Course:
+        found = Catalog(self.providers).find(model, embeds=False)
+        return Course(found, self.clock.monotonic() + seconds)
+
+    async def complete(self, seconds: float = 100, model: str = "default") -> str:
+        candidate, answer = await self.router.complete(self.course(seconds, model), PROMPT)
+        assert answer.text == "ok"
+        return candidate.provider.name
+
+    async def stream(self) -> Held[Begun]:
+        return await self.router.stream(self.course(), PROMPT)
+
+    def states(self) -> list[State]:
+        return [view.state for view in self._views()]
+
+    def in_flight(self) -> list[int]:
+        return [view.in_flight for view in self._views()]
+
+    def _views(self) -> list[HealthView]:
+        return self.router.health(one.provider_id for one in self.providers)
 
 
 class CompletionsBench:

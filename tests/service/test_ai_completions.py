@@ -1,0 +1,105 @@
+"""Completions on real budgets: who races for the last of one, and who leaves, is counted all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from frontdesk.ai_proxy.completions import Completions, CompletionSettings
+from frontdesk.ai_proxy.errors import BudgetExceeded
+from frontdesk.ai_proxy.model import Delta, Finish, FinishReason, Model, Price, Usage
+from frontdesk.ai_proxy.router import Router, RouterSettings
+from frontdesk.ai_proxy.spending import Spending
+from support.budgets import Replica, replicas
+from support.completions import CALLER, PROMPT, Quotes, Scripted, ScriptedShop, provider
+
+# A thousand tokens of an answer cost one yuan, those of a question nothing.
+PRICE = Price(completion=Decimal(1000), currency="CNY")
+MODEL = Model("default", "m", price=PRICE, max_tokens=1000)
+
+
+class Wired:
+    """Completions with real budgets and spending on one replica's database."""
+
+    def __init__(self, replica: Replica) -> None:
+        self.adapter = Scripted()
+        self.replica = replica
+        self.spending = Spending(replica.broker, replica.writer.store, replica.clock)
+        self.providers = (provider("a", MODEL),)
+        self.completions = Completions(
+            shops=self._shop,
+            router=Router({"openai": self.adapter}, replica.clock, RouterSettings(slot_wait_s=1e9)),
+            offline=Quotes(),
+            budgets=replica.budgets,
+            spending=self.spending,
+            clock=replica.clock,
+            settings=CompletionSettings(),
+        )
+
+    async def _shop(self, organization_id: str) -> ScriptedShop:
+        return ScriptedShop(self.providers, await self.replica.configuration.get(organization_id))
+
+    async def streamed(self) -> None:
+        async for _ in self.completions.stream(CALLER, "", PROMPT):
+            pass
+
+    async def settled(self) -> tuple[str, str]:
+        """What was used and set aside when every event was counted."""
+        await self.completions.close()
+        await self.replica.writer.store([message.payload for message in self.replica.broker.published])
+        (state,) = await self.replica.state()
+        return state
+
+
+@asynccontextmanager
+async def wired(url: str) -> AsyncIterator[Wired]:
+    async with replicas(url) as ((replica,), _):
+        yield Wired(replica)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgres":
+        found: str = request.getfixturevalue("postgres")
+        return found
+    return f"sqlite:///{tmp_path}/ai.db"
+
+
+async def test_fifty_calls_that_race_use_no_more_than_the_budget(url: str) -> None:
+    """peers.md 15, 16: of ten yuan each call may use one; ten are let through, the others are refused."""
+    async with wired(url) as bench:
+        await bench.replica.budget("10")
+        for _ in range(50):
+            used = Usage(prompt_tokens=5, completion_tokens=1000)
+            bench.adapter.plays("a", [[Delta("x")], [Finish(FinishReason.LENGTH, used)]])
+        results = await asyncio.gather(*(bench.streamed() for _ in range(50)), return_exceptions=True)
+        refused = [one for one in results if isinstance(one, BudgetExceeded)]
+        assert len(refused) == 40
+        assert results.count(None) == 10
+        assert await bench.settled() == ("10", "0")
+        rows = await bench.replica.rows()
+        assert sorted(row.code for row in rows) == ["OK"] * 10 + ["RESOURCE_EXHAUSTED"] * 40
+
+
+async def test_callers_who_leave_give_back_what_they_did_not_use(url: str) -> None:
+    """What came is used, the rest of the reservation is free again; nothing stays set aside."""
+    async with wired(url) as bench:
+        await bench.replica.budget("10")
+        for _ in range(8):
+            bench.adapter.plays("a", [[Delta("four words of it")], asyncio.Event().wait])
+            batches = bench.completions.stream(CALLER, "", PROMPT)
+            await anext(batches)
+            assert (await bench.replica.state())[0][1] == "1"
+            await batches.aclose()
+            await bench.replica.writer.store([bench.replica.broker.published[-1].payload])
+        spent, reserved = await bench.settled()
+        rows = await bench.replica.rows()
+        assert [row.code for row in rows] == ["CANCELLED"] * 8
+        assert all(row.counted and row.completion_tokens for row in rows)
+        tokens = sum(row.completion_tokens for row in rows)
+        assert (Decimal(spent), reserved) == (Decimal(tokens) / 1000, "0")
