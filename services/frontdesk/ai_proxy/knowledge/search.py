@@ -7,10 +7,11 @@ the same on SQLite and PostgreSQL, and one seller's words say nothing about anot
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import JSON, Row, select, text
@@ -18,9 +19,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from frontdesk.ai_proxy.knowledge.segment import words_of
 from frontdesk.ai_proxy.knowledge.store import scope_word
-from frontdesk.ai_proxy.knowledge.tables import knowledge_bases
+from frontdesk.ai_proxy.knowledge.tables import knowledge_bases, passages
 from frontdesk.ai_proxy.knowledge.tables import words as word_counts
+from frontdesk.ai_proxy.knowledge.vectors import Embedder, VectorFiller, Vectors, find_nearest
 from frontdesk.kit.database import Database, any_of
+from frontdesk.kit.errors import FrontdeskError
+
+log = logging.getLogger(__name__)
 
 CANDIDATES = 200  # passages ranked for a question
 QUERY_WORDS = 32  # the rarest of a question's words
@@ -41,6 +46,15 @@ _POSTGRESQL = text(
     AND p.account_id IN ('', :account_id) AND p.item_id IN ('', :item_id)
     ORDER BY ts_rank(p.word_index, CAST(:query AS tsquery), 1) DESC, p.passage_number LIMIT :most"""
 ).columns(headings=JSON)
+_BY_NUMBER = select(
+    passages.c.document_id,
+    passages.c.title,
+    passages.c.headings,
+    passages.c.text,
+    passages.c.head_words,
+    passages.c.body_words,
+    passages.c.passage_number,
+).where(passages.c.passage_number.in_(any_of("numbers")))
 _BASE = select(knowledge_bases)
 _COUNTS = select(word_counts.c.word, word_counts.c.passages).where(word_counts.c.word.in_(any_of("words")))
 
@@ -92,10 +106,18 @@ class Question:
 
 
 class Knowledge:
-    """What an organization's sellers wrote down, searched."""
+    """What an organization's sellers wrote down, searched.
 
-    def __init__(self, database: Database) -> None:
+    With an `embedder`, passages near to the question in meaning are found too, for an organization that has a
+    model for it; `filler` gives passages their vectors. `score` is then that of both orders together.
+    """
+
+    def __init__(
+        self, database: Database, embedder: Embedder | None = None, filler: VectorFiller | None = None
+    ) -> None:
         self._database = database
+        self._embedder = embedder
+        self._filler = filler
 
     async def search(
         self, organization_id: str, account_id: str, item_id: str, query: str, limit: int
@@ -105,15 +127,38 @@ class Knowledge:
         Raises Unavailable.
         """
         found = await words_of(query)
+        asked = await self._embed(organization_id, query)
         async with self._database.read() as connection:
             question = await _weigh(connection, organization_id, found)
-            if not question.holding:
-                return []
-            rows = await _candidates(connection, organization_id, account_id, item_id, question)
-        # In the order they were written where scores are equal, whatever order the database gave.
-        ranked = [_ranked(question, row) for row in sorted(rows, key=lambda row: int(row.passage_number))]
-        ranked.sort(key=lambda passage: -passage.score)
-        return ranked[:limit]
+            rows: Sequence[Row[Any]] = []
+            if question.holding:
+                rows = await _candidates(connection, organization_id, account_id, item_id, question)
+            # In the order they were written where scores are equal, whatever order the database gave.
+            ranked = {
+                row.passage_number: _ranked(question, row)
+                for row in sorted(rows, key=lambda row: int(row.passage_number))
+            }
+            order = sorted(ranked, key=lambda number: -ranked[number].score)
+            if asked is None:
+                return [ranked[number] for number in order[:limit]]
+            near, missing = await find_nearest(connection, organization_id, account_id, item_id, asked)
+            fused = _fused(order, [number for number, cosine in near if cosine > 0])
+            best = dict(sorted(fused.items(), key=lambda pair: (-pair[1], pair[0]))[:limit])
+            others = await connection.execute(_BY_NUMBER, {"numbers": [n for n in best if n not in ranked]})
+            ranked |= {row.passage_number: _ranked(question, row) for row in others}
+        if missing and self._filler is not None:
+            self._filler.wake(organization_id, asked.model)
+        return [replace(ranked[number], score=score) for number, score in best.items() if number in ranked]
+
+    async def _embed(self, organization_id: str, query: str) -> Vectors | None:
+        if self._embedder is None or not query.strip():
+            return None
+        try:
+            made = await self._embedder.embed(organization_id, [query])
+        except FrontdeskError as error:
+            log.warning("a search of %s goes by words alone: %s", organization_id, error.code)
+            return None
+        return made if made is not None and made.vectors else None
 
     async def weigh(self, organization_id: str, query: str) -> Question:
         """The words of a question and what they weigh for this organization; raises Unavailable."""
@@ -122,7 +167,16 @@ class Knowledge:
             return await _weigh(connection, organization_id, found)
 
 
-def _ranked(question: Question, row: Row[Any]) -> Passage:
+def _fused(*orders: Sequence[int]) -> dict[int, float]:
+    """Reciprocal rank fusion (Cormack, Clarke and Büttcher 2009), whose constant is 60."""
+    fused: dict[int, float] = {}
+    for order in orders:
+        for place, number in enumerate(order, 1):
+            fused[number] = fused.get(number, 0.0) + 1 / (60 + place)
+    return fused
+
+
+def _ranked(question: Question, row: Any) -> Passage:
     head, body = row.head_words.split(), row.body_words.split()
     return Passage(
         document_id=row.document_id,
@@ -163,11 +217,11 @@ async def _candidates(
 ) -> Sequence[Row[Any]]:
     wanted: list[str] = []
     expected = 0
-    for word, passages in sorted(question.holding.items(), key=lambda pair: pair[1]):
-        if wanted and expected + passages > CANDIDATES:
+    for word, holding in sorted(question.holding.items(), key=lambda pair: pair[1]):
+        if wanted and expected + holding > CANDIDATES:
             break  # the words left are common ones: they rank candidates, they find none
         wanted.append(word)
-        expected += passages
+        expected += holding
     scope = scope_word(organization_id)
     if connection.dialect.name == "sqlite":
         either = " OR ".join(f'"{word}"' for word in wanted)

@@ -21,6 +21,7 @@ from frontdesk.ai_proxy.knowledge.documents import DocumentFormat, Paragraph, re
 from frontdesk.ai_proxy.knowledge.segment import words
 from frontdesk.ai_proxy.knowledge.tables import documents, knowledge_bases, passages
 from frontdesk.ai_proxy.knowledge.tables import words as word_counts
+from frontdesk.ai_proxy.knowledge.vectors import VectorFiller
 from frontdesk.ai_proxy.model import new_id
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.database import Database, any_of
@@ -65,8 +66,15 @@ _COLUMNS = [column for column in documents.c if column.name not in ("content", "
 class KnowledgeStore:
     """Reads and writes documents."""
 
-    def __init__(self, database: Database, clock: Clock, limits: KnowledgeLimits | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        limits: KnowledgeLimits | None = None,
+        filler: VectorFiller | None = None,
+    ) -> None:
         self._database = database
+        self._filler = filler
         self._clock = clock
         self.limits = limits or KnowledgeLimits()
 
@@ -87,6 +95,7 @@ class KnowledgeStore:
             await connection.execute(insert(documents).values(values))
             await _add(connection, stored, rows)
             await _count(connection, document.organization_id, _Tally(), rows, documents_more=1)
+        self._wake(document.organization_id)
         return stored
 
     async def update(self, document: Document) -> Document:
@@ -115,7 +124,12 @@ class KnowledgeStore:
             )
             await _add(connection, stored, rows)
             await _count(connection, document.organization_id, gone, rows)
+        self._wake(document.organization_id)
         return stored
+
+    def _wake(self, organization_id: str) -> None:
+        if self._filler is not None:
+            self._filler.wake(organization_id)
 
     async def delete(self, document_id: str, organization_id: str) -> None:
         """Remove a document and its passages; raises NotFound."""

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -79,7 +80,12 @@ passages = Table(
     Column("scope_word", String(64), nullable=False),
     Column("head_words", Text, nullable=False),
     Column("body_words", Text, nullable=False),
+    # What a model made of it: 32 bit floats, their signs, and the model; empty without one.
+    Column("vector", LargeBinary, nullable=True),
+    Column("vector_bits", LargeBinary, nullable=True),
+    Column("vector_model", String(200), nullable=False, default="", server_default=""),
     Index("ix_passages_document", "document_id"),
+    Index("ix_passages_vectors", "organization_id", "vector_model"),
 )
 
 # In how many of an organization's passages a word is.

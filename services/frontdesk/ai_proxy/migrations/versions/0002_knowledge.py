@@ -83,9 +83,13 @@ def upgrade() -> None:
         sa.Column("scope_word", sa.String(length=64), nullable=False),
         sa.Column("head_words", sa.Text(), nullable=False),
         sa.Column("body_words", sa.Text(), nullable=False),
+        sa.Column("vector", sa.LargeBinary(), nullable=True),
+        sa.Column("vector_bits", sa.LargeBinary(), nullable=True),
+        sa.Column("vector_model", sa.String(length=200), server_default="", nullable=False),
         sa.PrimaryKeyConstraint("passage_number"),
     )
     op.create_index("ix_passages_document", "passages", ["document_id"])
+    op.create_index("ix_passages_vectors", "passages", ["organization_id", "vector_model"])
     op.create_table(
         "words",
         sa.Column("organization_id", sa.String(length=128), nullable=False),

@@ -1,0 +1,155 @@
+"""Search by meaning, with a model that knows which words mean the same, on both databases."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from frontdesk.ai_proxy.errors import UpstreamUnavailable
+from frontdesk.ai_proxy.knowledge.documents import DocumentFormat
+from frontdesk.ai_proxy.knowledge.search import Knowledge
+from frontdesk.ai_proxy.knowledge.store import Document, KnowledgeStore
+from frontdesk.ai_proxy.knowledge.tables import passages
+from frontdesk.ai_proxy.knowledge.vectors import PAUSE_SECONDS, VectorFiller, Vectors, likeness, nearest, pack
+from frontdesk.kit.clock import ManualClock
+from frontdesk.kit.database import Database
+from support.recall import open_knowledge
+from support.waiting import until, until_async
+
+MEANINGS = (("自行车", "捷安特"), ("运费", "邮费", "包邮"), ("退货", "退款"), ("电池", "续航"))
+
+
+class Meanings:
+    """A model: one dimension a meaning, and one for what it does not know."""
+
+    def __init__(self) -> None:
+        self.model = "m1"
+        self.known = True
+        self.fails = False
+        self.texts: list[str] = []
+
+    async def embed(self, organization_id: str, texts: Sequence[str]) -> Vectors | None:
+        self.texts += texts
+        if self.fails:
+            raise UpstreamUnavailable("away, and this was asked: " + texts[0])
+        if not self.known:
+            return None
+        return Vectors(self.model, tuple(self._vector(text) for text in texts))
+
+    def _vector(self, text: str) -> list[float]:
+        found = [1.0 if any(word in text for word in words) else -0.01 for words in MEANINGS]
+        return [*found, 0.02 if max(found) > 0 else 1.0]
+
+
+@dataclass
+class Bench:
+    """A knowledge base with a model."""
+
+    database: Database
+    model: Meanings
+    clock: ManualClock
+    filler: VectorFiller
+    store: KnowledgeStore
+    knowledge: Knowledge
+
+    async def write(self, *texts: str, account_id: str = "") -> Document:
+        document = Document("o", "说明", DocumentFormat.TEXT, "\n\n".join(texts), account_id=account_id)
+        return await self.store.create(document)
+
+    async def find(self, query: str, account: str = "", limit: int = 5) -> list[str]:
+        return [p.text for p in await self.knowledge.search("o", account, "", query, limit)]
+
+    async def models(self) -> list[str]:
+        async with self.database.read() as connection:
+            found = await connection.execute(
+                select(passages.c.vector_model).order_by(passages.c.passage_number)
+            )
+            return [str(model) for model in found.scalars()]
+
+    async def filled(self) -> None:
+        """Return when every passage has a vector of the model."""
+
+        async def done() -> bool:
+            return set(await self.models()) == {self.model.model}
+
+        await until_async(done)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
+    sqlite = request.param == "sqlite"
+    database = await open_knowledge(
+        f"sqlite:///{tmp_path}/ai.db" if sqlite else request.getfixturevalue("postgres")
+    )
+    model, clock = Meanings(), ManualClock()
+    filler = VectorFiller(database, model, clock)
+    store = KnowledgeStore(database, clock, filler=filler)
+    yield Bench(database, model, clock, filler, store, Knowledge(database, model, filler))
+    await filler.close()
+    await database.close()
+
+
+async def test_what_means_the_same_is_found(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """Words and meaning are ranked together; scopes hold; a change of the model is caught up with."""
+    await bench.write("自行车要自己装前轮。", "满五十元包邮。", "电池都是原装的。")
+    await bench.write("别家的自行车不卖。", account_id="a")
+    await bench.filled()
+    assert (await bench.find("捷安特好骑吗"))[0] == "自行车要自己装前轮。"
+    assert "别家的自行车不卖。" in await bench.find("捷安特好骑吗", "a")
+    assert "别家的自行车不卖。" not in await bench.find("捷安特好骑吗", "b")
+    assert (await bench.find("邮费 电池"))[0] in ("满五十元包邮。", "电池都是原装的。")
+    assert len(await bench.find("邮费 电池", limit=1)) == 1
+    assert await bench.find("  ") == []
+    bench.model.model = "m2"
+    assert "自行车要自己装前轮。" not in await bench.find("捷安特好骑吗")
+    await bench.filled()
+    assert (await bench.find("捷安特好骑吗"))[0] == "自行车要自己装前轮。"
+    assert not caplog.records
+
+
+async def test_a_model_that_fails_leaves_the_words(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says so without what was asked; after a pause the passages are caught up with."""
+    bench.model.fails = True
+    with caplog.at_level(logging.WARNING):
+        await bench.write("自行车要自己装前轮。")
+        await until(lambda: "no vectors for now: UNAVAILABLE" in caplog.text)
+        assert await bench.find("自行车") == ["自行车要自己装前轮。"]
+    assert "by words alone" in caplog.text
+    assert "前轮" not in caplog.text
+    bench.model.fails = False
+    asked = len(bench.model.texts)
+    await bench.find("捷安特")
+    assert bench.model.texts[asked:] == ["捷安特"]  # the pause holds
+    await bench.clock.advance(PAUSE_SECONDS + 1)
+    await bench.find("捷安特")
+    await bench.filled()
+    assert await bench.find("捷安特") == ["自行车要自己装前轮。"]
+
+
+async def test_without_a_model_nothing_is_made(bench: Bench) -> None:
+    """An organization that has none searches by words, and one that gets one is caught up with."""
+    bench.model.known = False
+    await bench.write("自行车要自己装前轮。")
+    assert await bench.find("捷安特") == []
+    assert await bench.find("自行车") == ["自行车要自己装前轮。"]
+    assert await bench.models() == [""]
+    bench.model.known = True
+    await bench.find("捷安特")
+    await bench.filled()
+    assert await bench.find("捷安特") == ["自行车要自己装前轮。"]
+
+
+def test_packed_vectors_keep_their_likeness() -> None:
+    """Length does not count, signs order what is near, other lengths are unlike."""
+    one, bits = pack([3.0, -4.0, 0.0])
+    assert likeness(one, pack([6.0, -8.0, 0.0])[0]) == pytest.approx(1)
+    assert likeness(one, pack([-3.0, 4.0, 0.0])[0]) == pytest.approx(-1)
+    assert likeness(one, pack([3.0, -4.0])[0]) == 0
+    assert likeness(pack([0.0])[0], pack([1.0])[0]) == 0
+    known = {7: pack([-1.0, 1.0, 1.0])[1], 8: pack([1.0, -1.0, 1.0])[1], 9: pack([1.0, -1.0, -1.0])[1]}
+    assert nearest(bits, known, 2) == [9, 8]
