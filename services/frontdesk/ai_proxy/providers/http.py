@@ -7,6 +7,7 @@ its end is closed and never used again; closing the stream or cancelling its rea
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
@@ -34,7 +35,8 @@ USER_AGENT = "frontdesk"
 _ERROR_BYTES = 16 * 1024
 # How long the end of a body may come after the end of its answer, so that the connection can be used again.
 _LINGER_S = 0.25
-_IDLE_CONNECTION_S = 30.0
+_LOOK_S = 10.0
+_READ_ERRORS = (aiohttp.ClientError, OSError, RuntimeError)
 
 
 class Decoder(Protocol):
@@ -129,7 +131,7 @@ class ProviderHttp:
     async def start(self) -> None:
         """Open the pool."""
         connector = (
-            aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=_IDLE_CONNECTION_S)
+            aiohttp.TCPConnector(limit=self._connections)
             if self._private
             else public_only_connector(limit=self._connections)
         )
@@ -176,6 +178,7 @@ class ProviderHttp:
         try:
             call, response = await self._ask(question, call, late)
             decoder = decoder_of(call)
+            watch = _Watch(response, late)
             try:
                 if response.content_type == "application/json":
                     pieces = decoder.whole(await self._body(call, response, late))
@@ -184,13 +187,13 @@ class ProviderHttp:
                     _raise(decoder.failure)
                     return
                 left = self._stream_bytes
-                done = False
+                done, content = False, response.content
                 while not done:
                     failure = None
                     try:
-                        data = await _read(call, response, late)
-                    except UpstreamError as error:
-                        data, failure = b"", error
+                        data = await content.readany()
+                    except _READ_ERRORS as error:
+                        data, failure = b"", _of_read(call, error)
                     left -= len(data)
                     if left < 0:
                         raise failures.garbled(call, "the stream is too long")
@@ -199,11 +202,13 @@ class ProviderHttp:
                     if pieces:
                         if done and failure is None:
                             self._linger(response)
+                        watch.pause()
                         yield pieces
-                        late = loop.time() + limits.idle_s
+                        watch.until(loop.time() + limits.idle_s)
                     if not done:
                         _raise(failure or decoder.failure)
             finally:
+                watch.stop()
                 if response not in self._lingering:
                     response.close()
         finally:
@@ -289,15 +294,50 @@ def _timeout(connect_s: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=connect_s)
 
 
+class _Watch:
+    """Ends the read of a response when the loop's time is `late`.
+
+    One timer a stream: when it rings it looks whether it is that late, so moving `late` on costs nothing.
+    """
+
+    __slots__ = ("_content", "_late", "_loop", "_timer")
+
+    def __init__(self, response: aiohttp.ClientResponse, late: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._content = response.content
+        self._late = late
+        self._timer = self._loop.call_at(late, self._ring)
+
+    def pause(self) -> None:
+        """Nobody reads: nothing is late."""
+        self._late = math.inf
+
+    def until(self, late: float) -> None:
+        """Somebody reads until `late`."""
+        self._late = late
+        if late < self._timer.when():
+            self._timer.cancel()
+            self._timer = self._loop.call_at(late, self._ring)
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._timer.cancel()
+
+    def _ring(self) -> None:
+        now = self._loop.time()
+        if now >= self._late:
+            self._content.set_exception(TimeoutError())
+        else:
+            self._timer = self._loop.call_at(min(self._late, now + _LOOK_S), self._ring)
+
+
 async def _read(call: Call, response: aiohttp.ClientResponse, late: float) -> bytes:
     """What came next; empty at the end."""
     try:
         async with asyncio.timeout_at(late):
             return await response.content.readany()
-    except TimeoutError as error:
-        raise _timed_out(call, error) from None
-    except (aiohttp.ClientError, OSError, RuntimeError) as error:
-        raise failures.broken_off(call, type(error).__name__) from None
+    except _READ_ERRORS as error:
+        raise _of_read(call, error) from None
 
 
 async def _read_up_to(call: Call, response: aiohttp.ClientResponse, late: float, limit: int) -> bytes:
@@ -310,6 +350,12 @@ async def _read_up_to(call: Call, response: aiohttp.ClientResponse, late: float,
         parts.append(part)
         size += len(part)
     return b"".join(parts)[:limit]
+
+
+def _of_read(call: Call, error: Exception) -> UpstreamError:
+    if isinstance(error, TimeoutError):
+        return _timed_out(call, error)
+    return failures.broken_off(call, type(error).__name__)
 
 
 def _timed_out(call: Call, error: TimeoutError) -> UpstreamError:

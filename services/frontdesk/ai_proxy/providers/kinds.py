@@ -20,6 +20,6 @@ KINDS: Mapping[str, type[HttpAdapter]] = {
 }
 
 
-def adapters(http: ProviderHttp) -> Mapping[str, Adapter]:
-    """An adapter a kind, all on one pool."""
-    return {kind: adapter(http) for kind, adapter in KINDS.items()}
+def adapters(http: ProviderHttp, *, event_bytes: int = 4 * 1024 * 1024) -> Mapping[str, Adapter]:
+    """An adapter a kind, all on one pool. An event of a stream has at most `event_bytes`."""
+    return {kind: adapter(http, event_bytes=event_bytes) for kind, adapter in KINDS.items()}

@@ -113,6 +113,7 @@ class OpenAiDecoder(StreamDecoder):
         choices = chunk.get("choices")
         if choices:
             choice = choices[0]
+            reason = choice.get("finish_reason")
             delta = choice.get("delta")
             if delta:
                 content = delta.get("content")
@@ -120,7 +121,9 @@ class OpenAiDecoder(StreamDecoder):
                     self._texts.append(content if isinstance(content, str) else text_of(content))
                 if len(delta) > 1 or not content:
                     self._rest(delta)
-            reason = choice.get("finish_reason")
+                elif not reason:
+                    # Nearly all chunks are this: a piece of text and nothing else.
+                    return
             if reason:
                 self._end_with(reason, chunk)
                 self._count(choice.get("usage"))
