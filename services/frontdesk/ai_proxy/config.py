@@ -30,6 +30,94 @@ class AiProxySettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSettin
         default=None, ge=0, le=65535, description="Port of the gRPC door; not set: no door of its own."
     )
     database_pool: int = Field(default=5, ge=1, le=100, description="Connections to the database.")
+    ai_parallel: int = Field(
+        default=512, ge=1, le=10_000, description="Calls at once on a replica, from any door over NATS."
+    )
+    ai_connections: int = Field(
+        default=100, ge=1, le=1_000, description="Connections to providers at once, all together."
+    )
+    ai_private_upstreams: bool = Field(
+        default=False,
+        description=(
+            "Whether providers may be at private addresses, as a model of one's own; every seller of the "
+            "installation may then name one."
+        ),
+    )
+    ai_body_megabytes: int = Field(
+        default=8, ge=1, le=256, description="The largest answer of a provider that is not streamed, MiB."
+    )
+    ai_stream_megabytes: int = Field(
+        default=64, ge=1, le=1_024, description="The largest streamed answer of a provider, MiB."
+    )
+    ai_event_megabytes: int = Field(
+        default=4, ge=1, le=64, description="The largest event of a streamed answer, MiB."
+    )
+    ai_call_seconds: float = Field(
+        default=300.0, ge=1, le=3_600, description="The longest that a call of a model may take."
+    )
+    ai_write_seconds: float = Field(
+        default=30.0,
+        ge=0.1,
+        le=600,
+        description="A caller of `/v1` that takes nothing for so long is cut.",
+    )
+    ai_answer_tokens: int = Field(
+        default=2_048,
+        ge=1,
+        le=1_000_000,
+        description="What is set aside in budgets for an answer whose length nobody bounds.",
+    )
+    ai_answer_characters: int = Field(
+        default=4_000_000, ge=1_000, le=100_000_000, description="A stream that does not end is cut off here."
+    )
+    ai_concurrency: int = Field(
+        default=32, ge=1, le=1_000, description="Calls at once to a provider that says nothing about it."
+    )
+    ai_connect_milliseconds: int = Field(
+        default=5_000, ge=10, le=60_000, description="The same for the time until a connection stands."
+    )
+    ai_first_token_milliseconds: int = Field(
+        default=20_000, ge=10, le=600_000, description="The same for the time until the first piece."
+    )
+    ai_idle_milliseconds: int = Field(
+        default=20_000, ge=10, le=600_000, description="The same for the time between two pieces."
+    )
+    ai_attempts: int = Field(
+        default=2, ge=1, le=10, description="The same for tries of one call, the first included."
+    )
+    ai_slot_seconds: float = Field(
+        default=5.0, ge=0, le=60, description="How long a call waits for a place when every provider is full."
+    )
+    ai_slot_waiters: int = Field(
+        default=1_000, ge=0, le=100_000, description="Calls that may wait for a place on a replica."
+    )
+    ai_retry_after_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        le=60,
+        description="A longer wait that a provider asks for is not waited for: another one is asked.",
+    )
+    ai_hedge_milliseconds: int = Field(
+        default=0,
+        ge=0,
+        le=60_000,
+        description="Ask the next provider too when nothing came for so long; 0 asks one at a time.",
+    )
+    ai_breaker_failures: int = Field(
+        default=5, ge=1, le=1_000, description="Failures in a row after which a provider is left alone."
+    )
+    ai_breaker_seconds: float = Field(
+        default=30.0, ge=0.1, le=3_600, description="For how long at first; a trial that fails doubles it."
+    )
+    ai_breaker_most_seconds: float = Field(
+        default=300.0, ge=0.1, le=86_400, description="For how long at most."
+    )
+    ai_cache_megabytes: int = Field(
+        default=0, ge=0, le=4_096, description="Memory for answers to the same question; 0 keeps none."
+    )
+    ai_cache_seconds: int = Field(
+        default=300, ge=1, le=86_400, description="How long such an answer is kept."
+    )
     knowledge_documents: int = Field(
         default=1_000, ge=1, le=100_000, description="Documents of knowledge an organization may store."
     )
@@ -53,6 +141,7 @@ class AiProxySettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSettin
     )
     knowledge_page_seconds: float = Field(
         default=10.0, gt=0, le=60, description="Seconds that the import of a page may take."
+    )
     reservation_seconds: int = Field(
         default=900,
         ge=60,
