@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
+from frontdesk.ai_proxy.config import AiProxySettings
 from frontdesk.connection_gateway.config import GatewaySettings
 from frontdesk.kit.config import AuthSettings, DatabaseSettings, Settings, TelemetrySettings, load
 from frontdesk.kit.errors import FrontdeskError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from frontdesk.kit.rpc.channel import NatsChannel
     from frontdesk.kit.rpc.grpc_door import GrpcServer
 
-SETTINGS: tuple[type[Settings], ...] = (GatewaySettings, ReplyEngineSettings)
+SETTINGS: tuple[type[Settings], ...] = (GatewaySettings, ReplyEngineSettings, AiProxySettings)
 
 Registration = tuple[Callable[[Any, Any], None], Any]
 S = TypeVar("S")
@@ -39,9 +40,13 @@ class Part(Protocol):
     """A service as the fleet runs it."""
 
     name: str
-    registrations: Sequence[Registration]
     router: APIRouter
     channel: NatsChannel
+
+    @property
+    def registrations(self) -> Sequence[Registration]:
+        """Its gRPC servicers, once it has started."""
+        ...
 
     async def start(self) -> None:
         """Connect and begin to work."""
@@ -110,6 +115,13 @@ SERVICES = {
             "reply_engine",
             "frontdesk.reply_engine.service",
             "ReplyEngine",
+        ),
+        Entry(
+            "ai-proxy",
+            AiProxySettings,
+            "ai_proxy",
+            "frontdesk.ai_proxy.service",
+            "AiProxy",
         ),
     )
 }

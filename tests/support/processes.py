@@ -1,6 +1,7 @@
 """A fleet of real processes on loopback, for benches, chaos and the tests of the whole.
 
-nats-server, the simulator, and any number of gateways and engines, each its own process as in production.
+nats-server, the simulators, and any number of replicas of each service, each its own process as in
+production.
 Data lies in a folder that the caller gives; every process that was started is ended by `stop`.
 """
 
@@ -25,7 +26,7 @@ from frontdesk.kit.disconnect import disconnect
 from frontdesk.kit.nats_server import NatsServer
 from frontdesk.kit.rpc.channel import NatsChannel
 from frontdesk.kit.secrets import generate_key
-from frontdesk.kit.tokens import generate_key_pair
+from frontdesk.kit.tokens import Role, generate_key_pair, mint
 from support.marketplace import Marketplace
 
 READY_S = 60.0
@@ -90,7 +91,7 @@ class Program:
 
 
 class Fleet(Marketplace):
-    """nats-server, simulator, gateways and engines."""
+    """nats-server, simulators, gateways, engines and ai-proxies."""
 
     def __init__(
         self,
@@ -98,20 +99,25 @@ class Fleet(Marketplace):
         *,
         gateways: int = 1,
         engines: int = 1,
+        ai_proxies: int = 0,
+        models: bool = False,
         tls: tuple[Path, Path] | None = None,
         settings: Mapping[str, str] | None = None,
         databases: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
-        self._counts = {"connection-gateway": gateways, "reply-engine": engines}
+        self._counts = {"connection-gateway": gateways, "reply-engine": engines, "ai-proxy": ai_proxies}
+        self._with_models = models
         self._tls = tls
         self._settings = dict(settings or {})
         self._databases = dict(databases or {})
         self.nats = NatsServer(store=folder / "nats")
         self.simulator: Program
+        self.models: Program | None = None
+        self.models_url = self.models_bench_url = ""
         self.programs: dict[str, Program] = {}
         self._addresses: dict[str, str] = {}
-        _, self._public_key = generate_key_pair()
+        self._private_key, self._public_key = generate_key_pair()
         self._secret = generate_key()
 
     async def start(self) -> None:
@@ -119,6 +125,8 @@ class Fleet(Marketplace):
         self.folder.mkdir(parents=True, exist_ok=True)
         await self.nats.start()
         await self._start_simulator()
+        if self._with_models:
+            await self._start_models()
         self.nc: Client = await nats.connect(
             self.nats.url, max_reconnect_attempts=-1, reconnect_time_wait=0.2
         )
@@ -136,11 +144,25 @@ class Fleet(Marketplace):
             words += ["--tls-cert", str(self._tls[0]), "--tls-key", str(self._tls[1])]
         self.simulator = Program("simulator", words, {}, self.folder / "simulator.log")
         await self.simulator.start()
-        process = self.simulator.process
-        assert process is not None
-        assert process.stdout is not None
-        self._addresses = json.loads(await process.stdout.readline())
+        self._addresses = await _first_line(self.simulator)
         self.control_url = f"{self._addresses['http_url']}/control"
+
+    async def _start_models(self) -> None:
+        words = [sys.executable, "-m", "frontdesk.simulators.models", "--port", "0"]
+        self.models = Program("models", words, {}, self.folder / "models.log")
+        await self.models.start()
+        addresses = await _first_line(self.models)
+        self.models_url, self.models_bench_url = addresses["url"], addresses["bench_url"]
+
+    def token(self, organization_id: str, role: Role = Role.owner, subject: str = "test") -> str:
+        """A token that opens the doors of this fleet."""
+        return mint(
+            self._private_key, subject=subject, organization_id=organization_id, role=role, ttl_s=3600
+        )
+
+    def http_port(self, name: str) -> int:
+        """The port of a replica's HTTP door."""
+        return int(self.programs[name].environ["FRONTDESK_HTTP_PORT"])
 
     def environ(self, name: str, service: str) -> dict[str, str]:
         """What a service is started with."""
@@ -154,6 +176,7 @@ class Fleet(Marketplace):
             "FRONTDESK_SECRET_KEYS": self._secret,
             "FRONTDESK_JWT_PUBLIC_KEYS": self._public_key,
             "FRONTDESK_METRICS_PORT": str(free_port()),
+            "FRONTDESK_HTTP_PORT": str(free_port()),
             "FRONTDESK_LOG_LEVEL": "INFO",
             "FRONTDESK_REPLICA": name,
             "FRONTDESK_GOOFISH_WS_URL": self._addresses["ws_url"],
@@ -199,7 +222,17 @@ class Fleet(Marketplace):
             await disconnect(self.nc)
         if hasattr(self, "simulator"):
             await self.simulator.end(signal.SIGTERM, 5)
+        if self.models is not None:
+            await self.models.end(signal.SIGTERM, 5)
         await self.nats.stop()
+
+
+async def _first_line(program: Program) -> dict[str, str]:
+    """What a simulator prints first: its addresses."""
+    assert program.process is not None
+    assert program.process.stdout is not None
+    found: dict[str, str] = json.loads(await program.process.stdout.readline())
+    return found
 
 
 def free_port() -> int:

@@ -22,7 +22,6 @@ from frontdesk.kit.secrets import generate_key
 from frontdesk.kit.tokens import Role, generate_key_pair, mint
 
 ORGANIZATION = "local"
-SCHEMAS = {"connection-gateway": "connection_gateway", "reply-engine": "reply_engine"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,43 @@
+"""Work that ends when the caller of an HTTP door has closed its connection."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+from starlette.types import Receive
+
+
+class CallerLeft(Exception):
+    """The caller has closed its connection; nobody reads an answer."""
+
+
+class WhileThere:
+    """`async with WhileThere(receive):` runs its block until the caller leaves, and then raises CallerLeft.
+
+    The request's body must have been read. Costs one waiting task a request.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._left = False
+
+    async def __aenter__(self) -> WhileThere:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelling = task, task.cancelling()
+        self._watch = asyncio.ensure_future(self._wait())
+        return self
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._left = True
+        self._task.cancel()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._watch.cancel()
+        if self._left and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise CallerLeft from error
