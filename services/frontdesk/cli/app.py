@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from frontdesk import fleet
-from frontdesk.cli import accounts, chats, fleet_view, rules, simulate, tokens
+from frontdesk.cli import (
+    accounts,
+    ai,
+    chats,
+    fleet_view,
+    knowledge,
+    policies,
+    providers,
+    rules,
+    simulate,
+    tokens,
+)
 from frontdesk.cli.client import DATA, Data, console, errors
 from frontdesk.kit.config import environment
 from frontdesk.kit.errors import FrontdeskError
@@ -20,8 +31,12 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(accounts.app, name="account")
+app.add_typer(ai.app, name="ai")
 app.add_typer(chats.app, name="chat")
 app.add_typer(fleet_view.app, name="fleet")
+app.add_typer(knowledge.app, name="knowledge")
+app.add_typer(policies.app, name="policy")
+app.add_typer(providers.app, name="provider")
 app.add_typer(rules.app, name="rule")
 app.add_typer(simulate.app, name="simulate")
 app.command("token")(tokens.token)
