@@ -165,7 +165,7 @@ async def test_ai_proxy_is_away(nats_server: NatsServer, tmp_path: Path) -> None
 
 
 async def test_sessions(chat: ChatBench) -> None:
-    """X-28: with a session the history is stored, for this person only; without one it lives as the socket."""
+    """X-28: with a session the history is stored, for this person only; without one it lives here."""
     ada, again = await chat.person(), await chat.person()
     eve = await chat.person(token=chat.token("eve"))
     other = await chat.person(token=chat.token("ada", organization_id="other"))

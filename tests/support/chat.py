@@ -203,9 +203,11 @@ class ChatBench:
 
     async def start_ai(self) -> None:
         """Let ai-proxy answer."""
-        nc = await nats.connect(self._server.url, reconnect_time_wait=0, error_cb=_quiet)
+        nc = await nats.connect(
+            self._server.url, reconnect_time_wait=0.05, max_reconnect_attempts=-1, error_cb=_quiet
+        )
         self._connections.append(nc)
-        self._ai_server = RpcServer(nc, "ai-proxy", heartbeat_s=0.2, dead_after_s=1)
+        self._ai_server = RpcServer(nc, "ai-proxy")
         self._ai_server.add(add_AiServiceServicer_to_server, self.ai)
         await self._ai_server.start()
 

@@ -177,6 +177,10 @@ class Answers:
         """Bytes of all answers that are there."""
         return self._size
 
+    def following(self) -> list[str]:
+        """The answers that somebody reads now."""
+        return [answer.answer_id for answer in self._answers.values() if answer.followers]
+
     def begin(self, question: Question, record: Record, *, keep: bool) -> Answer:
         """Ask; raises Unavailable while this replica stops, ResourceExhausted when it has no place."""
         if self._draining:
