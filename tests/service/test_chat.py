@@ -33,7 +33,7 @@ async def chat(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[ChatBen
 
 async def heard(socket: ClientConnection) -> list[str]:
     """Frames of the plain protocol up to the blank one."""
-    frames = []
+    frames: list[str] = []
     async with asyncio.timeout(10):
         while frames[-1:] != [""]:
             frames.append(str(await socket.recv()))
@@ -255,6 +255,27 @@ async def test_the_token_ends(chat: ChatBench) -> None:
     await person.ask("echo a")
     await person.until("done")
     assert await person.code() == 4401
+
+
+@pytest.mark.parametrize("overflow", ["wait", "reject"])
+async def test_more_frames_than_are_taken(nats_server: NatsServer, tmp_path: Path, overflow: str) -> None:
+    """X-33: with `wait` the socket is read on when there is room, and nothing is lost; with `reject` each
+    frame too many is refused, and the socket stays open."""
+    settings = {"FRONTDESK_CHAT_QUEUE": "2", "FRONTDESK_CHAT_OVERFLOW": overflow}
+    async with ChatBench(nats_server, tmp_path, **settings) as chat:
+        await chat.replica()
+        person = await chat.person()
+        for _ in range(30):
+            await person.send(type="ping")
+        frames = [await person.next() for _ in range(30)]
+        refused = [frame["code"] for frame in frames if frame["type"] == "error"]
+        if overflow == "wait":
+            assert refused == []
+        else:
+            assert 0 < len(refused) < 30
+            assert set(refused) == {"RESOURCE_EXHAUSTED"}
+        await person.send(type="ping")
+        assert (await person.next())["type"] == "pong"
 
 
 async def test_twenty_at_once(chat: ChatBench) -> None:

@@ -195,7 +195,8 @@ class ChatBench:
         service = Service(name, drain_s=8)
         gateway = ConnectionGateway(loaded, service.spawn)
         service.add(gateway)
-        doors = Doors(service, [gateway], DoorPlan(http_port=0), loaded)
+        parts: Any = [gateway]
+        doors = Doors(service, parts, DoorPlan(http_port=0), loaded)
         service.add(doors)
         await service.start()
         self.replicas.append(Replica(service, gateway, doors))

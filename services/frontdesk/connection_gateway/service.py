@@ -144,7 +144,6 @@ class ConnectionGateway:
         await self._patience.until("the shards' leases", lambda: permitted(self.bus, self.shards.start))
         self._spawn(f"{NAME} monitor", self.monitor.run())
         self._spawn(f"{NAME} chat", self.chat.run())
-        self._spawn(f"{NAME} chat answers", self.answers.run())
         if (pod := settings.pod()) is not None:
             self._spawn(f"{NAME} annotations", Annotator(pod, self.reporter.held, clock).run())
         if settings.measures:

@@ -53,7 +53,6 @@ from frontdesk.kit.telemetry import names
 log = logging.getLogger(__name__)
 _tracer = trace.get_tracer(names.GATEWAY_SCOPE)
 
-SWEEP_S = 1.0
 RECORD_S = 5.0
 CALL_END_S = 2.0
 # What a piece costs besides its text, as measured with tracemalloc.
@@ -156,7 +155,7 @@ class Answer:
 
 
 class Answers:
-    """Begins, finds, stops and forgets answers; run `run` as a task."""
+    """Begins, finds, stops and forgets answers; call `sweep` every second or so."""
 
     def __init__(self, ai: AiServiceStub, replica: str, limits: ChatLimits, clock: Clock) -> None:
         self._ai = ai
@@ -210,12 +209,6 @@ class Answers:
         if answer.stopped is None and not answer.settled and answer.task is not None:
             answer.stopped = why
             answer.task.cancel()
-
-    async def run(self) -> None:
-        """Sweep for ever."""
-        while True:
-            await self._clock.sleep(SWEEP_S)
-            self.sweep()
 
     def sweep(self) -> None:
         """Stop what nobody reads any more, forget what was kept long enough."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections import Counter
 
 from fastapi import APIRouter
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from frontdesk.connection_gateway.clients import access
 from frontdesk.connection_gateway.clients.access import ANONYMOUS
@@ -55,7 +56,8 @@ class ChatDoor:
             principal = await access.admit(websocket, self._rules)
             self._check_place(principal)
         except FrontdeskError as error:
-            await access.refuse(websocket, error)
+            with contextlib.suppress(WebSocketDisconnect):
+                await access.refuse(websocket, error)
             return
         current_principal.set(principal)
         # The place is taken before the first await, so that a hundred at once are counted too.
@@ -67,6 +69,8 @@ class ChatDoor:
         try:
             await websocket.accept(name)
             await line.run()
+        except WebSocketDisconnect:
+            log.debug("a client left before it was let in")
         finally:
             self._lines.discard(line)
             self._people[person] -= 1
@@ -74,12 +78,13 @@ class ChatDoor:
                 del self._people[person]
 
     async def run(self) -> None:
-        """Look after the sockets and the stored conversations, for ever."""
+        """Look after the sockets, the answers and the stored conversations, for ever."""
         prune_at = 0.0
         while True:
             await self._clock.sleep(LOOK_S)
             for line in list(self._lines):
                 line.look()
+            self._services.answers.sweep()
             if self._clock.monotonic() >= prune_at:
                 prune_at = self._clock.monotonic() + (LOOK_S if await self._prune() else PRUNE_S)
 

@@ -136,9 +136,10 @@ class Conversation:
         if ask.session and principal.kind == ANONYMOUS:
             raise PermissionDenied("A stored session needs a token.")
         history = services.histories.of(principal, ask.session) if ask.session else self._history
-        said = [*await history.read(), Turn(True, ask.text)]
         limits = services.limits
-        question = Question(principal, window(said, limits.turns, limits.history_bytes), ask.model)
+        room = limits.history_bytes - len(ask.text.encode())
+        before = window(await history.read(), limits.turns - 1, room)
+        question = Question(principal, (*before, Turn(True, ask.text)), ask.model)
         answer = services.answers.begin(question, _recorder(history, ask.text), keep=self._protocol.resumes)
         self._follow(answer.answer_id, answer.follow(-1), ask.ask_id, answer)
 
