@@ -55,6 +55,8 @@ RIGHTS = {
             "inbound.>",
             "rpc.frontdesk.api.accounts.>",  # the replica that owns the account
             "rpc.frontdesk.api.fleet.>",  # the other replicas
+            "rpc.frontdesk.api.clients.>",  # the replica that has the answer
+            "rpc.frontdesk.api.ai.v1.AiService.>",
             "$JS.API.CONSUMER.LIST.*",
             "rpc.frontdesk.api.replies.v1.ReplyService.>",
             *_consume(subjects.OUTBOUND, "*", own=True),
@@ -70,6 +72,7 @@ RIGHTS = {
             f"{subjects.inbox('connection-gateway')}.>",
             "rpc.frontdesk.api.accounts.>",
             "rpc.frontdesk.api.fleet.>",
+            "rpc.frontdesk.api.clients.>",
             "event.session.*",
         ),
     ),

@@ -36,7 +36,9 @@ publish:
   # To itself too: the replica that owns the account answers.
   - rpc.frontdesk.api.accounts.>
   - rpc.frontdesk.api.fleet.>
+  - rpc.frontdesk.api.clients.>
   - rpc.frontdesk.api.replies.v1.ReplyService.>
+  - rpc.frontdesk.api.ai.v1.AiService.>
   # The fleet's view: how much waits.
   - $JS.API.CONSUMER.LIST.*
   # The OUTBOUND consumers of its shards, which each owner makes anew.
@@ -56,5 +58,6 @@ publish:
 subscribe:
   - rpc.frontdesk.api.accounts.>
   - rpc.frontdesk.api.fleet.>
+  - rpc.frontdesk.api.clients.>
   - event.session.*
 {{- end -}}
