@@ -22,6 +22,7 @@ from frontdesk.api.ai.v1.ai_service_pb2_grpc import AiServiceServicer, add_AiSer
 from frontdesk.connection_gateway.config import GatewaySettings
 from frontdesk.connection_gateway.service import ConnectionGateway
 from frontdesk.fleet import DoorPlan, Doors
+from frontdesk.kit.clock import SystemClock
 from frontdesk.kit.config import load
 from frontdesk.kit.disconnect import disconnect
 from frontdesk.kit.errors import ResourceExhausted, Unavailable
@@ -111,6 +112,15 @@ class ScriptedAi(AiServiceServicer):
             raise RuntimeError("secret detail")
 
 
+class LateClock(SystemClock):
+    """The machine's, and so much later as a test wants."""
+
+    late_ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.late_ms
+
+
 class Replica:
     """A gateway with its doors."""
 
@@ -185,6 +195,7 @@ class ChatBench:
             **settings,
         }
         self.ai = ScriptedAi()  # type: ignore[abstract]  # what nobody calls here
+        self.clock = LateClock()
         self.replicas: list[Replica] = []
         self._ai_server: RpcServer | None = None
         self._connections: list[Client] = []
@@ -193,7 +204,7 @@ class ChatBench:
         """A started gateway."""
         loaded = load(GatewaySettings, {**self._environ, "FRONTDESK_REPLICA": name, **settings})
         service = Service(name, drain_s=8)
-        gateway = ConnectionGateway(loaded, service.spawn)
+        gateway = ConnectionGateway(loaded, service.spawn, self.clock)
         service.add(gateway)
         parts: Any = [gateway]
         doors = Doors(service, parts, DoorPlan(http_port=0), loaded)

@@ -76,6 +76,7 @@ class Conversation:
         self._services = services
         self._history = ConnectionHistory(services.limits)
         self._running: _Running | None = None
+        self._gone = False
         self.bad_frames = 0
 
     @property
@@ -133,6 +134,8 @@ class Conversation:
     async def _ask(self, ask: Ask) -> None:
         services, principal = self._services, self._principal
         await self._interrupt()
+        if self._gone:
+            raise Gone
         if ask.session and principal.kind == ANONYMOUS:
             raise PermissionDenied("A stored session needs a token.")
         history = services.histories.of(principal, ask.session) if ask.session else self._history
@@ -161,7 +164,8 @@ class Conversation:
             await self._stop_elsewhere(running.answer_id)
         await asyncio.wait({running.task}, timeout=END_S)
         await tasks.end([running.task])
-        self._running = None
+        if not self._gone:
+            self._running = None
 
     async def _stop_elsewhere(self, answer_id: str) -> None:
         try:
@@ -195,16 +199,22 @@ class Conversation:
         except FrontdeskError as error:
             await self._refuse(error, "", answer_id)
         except Gone:
-            log.debug("an answer's reader is gone")
-        finally:
-            if self._running is not None and self._running.answer_id == answer_id:
-                self._running = None
+            # It stays the running one: whether it goes on is decided when the connection is left.
+            self._gone = True
+            return
+        except Exception:
+            log.exception("an answer could not be sent")
+            await self._tell(FAULT, answer_id=answer_id)
+        if self._running is not None and self._running.answer_id == answer_id:
+            self._running = None
 
     async def _refuse(self, error: FrontdeskError, ask_id: str, answer_id: str) -> None:
         if error.code == "INTERNAL":
             log.error("a frame of a chat failed", exc_info=error)
         field = error.field if isinstance(error, InvalidArgument) else ""
-        why = failed_of(error)
+        await self._tell(failed_of(error), ask_id=ask_id, answer_id=answer_id, field=field)
+
+    async def _tell(self, why: Failed, *, ask_id: str = "", answer_id: str = "", field: str = "") -> None:
         try:
             await self._say(self._protocol.refused(why, ask_id=ask_id, answer_id=answer_id, field=field))
         except Gone:
