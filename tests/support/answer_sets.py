@@ -10,6 +10,7 @@ import base64
 import codecs
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ def _fill(text: str, system: str) -> str:
     return _PLACE.sub(lambda match: _WAYS[match[1]](secrets[match[2]]), text)
 
 
-_WAYS = {
+_WAYS: dict[str | None, Callable[[str], str]] = {
     None: str,
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
     "hex": lambda text: text.encode().hex(),

@@ -12,10 +12,16 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from functools import cached_property
 
-from frontdesk.ai_proxy.answers.consent import accepts, accepts_some_price, looks_back, promises_shipping
+from frontdesk.ai_proxy.answers.consent import (
+    accepts,
+    accepts_some_price,
+    declines,
+    looks_back,
+    promises_shipping,
+)
 from frontdesk.ai_proxy.answers.fold import fold, squeeze
 from frontdesk.ai_proxy.answers.policy import Policy
-from frontdesk.ai_proxy.answers.price_words import AGAIN, ALONE_AFTER, EACH, TOTAL
+from frontdesk.ai_proxy.answers.price_words import AGAIN, ALONE_AFTER, ASKS_AFTER, EACH, HAGGLE, TOTAL
 from frontdesk.ai_proxy.answers.prices import Kind, Price, clauses, find_prices, is_about_price, quantities
 
 UNDER_FLOOR = "under_floor"
@@ -118,12 +124,15 @@ def check_offer(
     wanted = _wanted(buyer_turns, room.price)
     now = list(buyer_turns[-newest:]) if newest else []
     wanted_now = _wanted(now, room.price)
-    talk = bool(wanted) or any(is_about_price(fold(said)) for said in (text, *buyer_turns))
+    talk = bool(wanted) or any(map(_haggles, (text, *buyer_turns)))
     repeats = _Repeats(statements, known)
     lows: list[Decimal] = []
     vague = unknown = own_price = False
+    declined = declines(text)
     for view in find_prices(text):
-        prices = [price for price in view if not _harmless(price, room.price, wanted, repeats)]
+        refused = [price for price in view if _is_refused(price, room.price, wanted)]
+        prices = [price for price in view if price not in refused and not _harmless(price, repeats)]
+        declined |= bool(refused)
         if not talk:
             prices = [price for price in prices if price.kind is not Kind.BARE or _alone(price)]
         lows += _lowest(prices, room.price)
@@ -138,6 +147,10 @@ def check_offer(
         lows.append(min(wanted_now if recent else wanted))
     elif not wanted and accepts_some_price(text):
         unknown = True
+    if asked := _asked(now, room):
+        # A price under the floor was just asked for: what neither declines nor says another may mean yes.
+        another = any(room.floor is not None and low >= room.floor for low in lows)
+        lows += [] if another or declined else [asked]
     lows += _of_each(text, now)
     if offered is not None:
         lows.append(offered)
@@ -163,6 +176,25 @@ def _verdict(
     if room.rounds_left <= 0 and not repeated:
         return Verdict(ROUNDS_USED)
     return Verdict(offer=low)
+
+
+def _haggles(said: str) -> bool:
+    folded = fold(said)
+    return is_about_price(folded) or bool(HAGGLE.search(folded))
+
+
+def _asked(turns: Sequence[str], room: Room) -> Decimal | None:
+    """The lowest price under the floor that the buyer just asked for, in so many words."""
+    if room.floor is None:
+        return None
+    views = (view for turn in turns for view in find_prices(turn))
+    plain = (
+        [p for p in view if p.kind is not Kind.BARE or p.pricey or ASKS_AFTER.match(p.after)]
+        for view in views
+    )
+    lows = [low for view in plain for low in _lowest(view, room.price)]
+    low = min(lows, default=room.floor)
+    return low if low < room.floor else None
 
 
 def _wanted(turns: Sequence[str], price: Decimal | None) -> list[Decimal]:
@@ -223,17 +255,20 @@ def _alone(price: Price) -> bool:
     return not price.before.strip() and bool(ALONE_AFTER.fullmatch(price.after))
 
 
-def _harmless(price: Price, base: Decimal | None, wanted: Sequence[Decimal], repeats: _Repeats) -> bool:
-    """Whether a number is no offer although it is a price: a refused one, a fee, the seller's own words."""
-    if price.kind not in (*_ABSOLUTE, Kind.OFF, Kind.FACTOR):
+def _is_refused(price: Price, base: Decimal | None, wanted: Sequence[Decimal]) -> bool:
+    """Whether a number is one that the buyer named, said to refuse it."""
+    value = price.value if price.kind in _ABSOLUTE else None
+    if price.kind in (Kind.OFF, Kind.FACTOR) and base is not None:
+        value = _reduced(base, [price])
+    if value not in wanted or _DOUBLE.search(f"{price.before} {price.after}"):
         return False
-    clause = f"{price.before} {price.after}"
-    value = price.value if price.kind in _ABSOLUTE else base and _reduced(base, [price])
-    if value in wanted and not _DOUBLE.search(clause):
-        before = _REFUSED_BEFORE.search(price.before) and not _LIMIT_AFTER.match(price.after)
-        if before or _REFUSED_AFTER.match(price.after):
-            return True
-    if _ONLY.search(clause) or price.kind is Kind.FACTOR:
+    before = _REFUSED_BEFORE.search(price.before) and not _LIMIT_AFTER.match(price.after)
+    return bool(before or _REFUSED_AFTER.match(price.after))
+
+
+def _harmless(price: Price, repeats: _Repeats) -> bool:
+    """Whether a number is no offer although it is a price: a fee, or the seller's own words."""
+    if price.kind not in (*_ABSOLUTE, Kind.OFF) or _ONLY.search(f"{price.before} {price.after}"):
         return False
     fee = price.kind is Kind.MONEY or _FEE_RANGE.match(price.after)
     if fee and _FEE_BEFORE.search(price.before):

@@ -20,14 +20,19 @@ _STRONG = re.compile(
     r"(?<!不)(?<!没)成交(?!价|量|记录|后|的|过)|就这么?定|(?:给|帮|为)(?:你|您)改价?|我(?:来"
     r"|去|这边|马上|现在|就)*改(?:价|一下|下)|改好?价|价格?(?:已|我|给你|给您|帮你|帮您)*改"
     r"|(?:卖|出)给?(?:你|您)了|给(?:你|您)了"
-    r"|就卖(?:你|您)?了?$|归(?:你|您)了|一言为定|说定了|谈妥|好吧|行吧|那行|那好|算了|答应(?:你|您)|同意|接受(?:你|您|这)|满足(?:你|您)|拿去吧|拿走吧"
+    r"|就卖(?:你|您)?了?$|归(?:你|您)了|一言为定|说定了|谈妥|好吧|行吧|那行|那好|算了"
+    r"|答应(?:你|您)|同意|接受(?:你|您|这)|满足(?:你|您)|拿去|拿走|(?:就)?卖了|卖给(?:你|您)"
+    r"|认了|砍价成功|(?:出价|价格)(?:已|被)?(?:经)?接受|支持(?:你|您)的|调整好|改好|已改"
+    r"|这样定"
     r"|(?<![a-z])deal(?![a-z])(?! with)|(?<![a-z])agreed?(?![a-z])|you(?:'ve| have)? got it"
-    r"|it'?s yours|i(?:'ll)? accept|accepted"
+    r"|(?:it'?s|is)(?: all)? yours|have it|let'?s do it|acceptable|i(?:'ll)? accept|accepted"
     r"|i(?:'ll)? take (?:it|that)|works for me|fair enough|(?<![a-z])sold(?![a-z])"
 )
 # A clause of nothing but these says yes; the longest first.
 _YES = re.compile(
-    r"嗯+|恩+|没问题|没毛病|妥妥的|好的|好滴|好哒|好嘞|可以|行的|妥了|准了|没事|亲亲|老板|兄弟"
+    r"嗯呐|嗯+|恩+|必须|当然|阔以|口以|要得|得嘞|老铁|ojbk|666|absolutely|sure thing|why not|perfect"
+    r"|y(?![a-z])|then"
+    r"|没问题|没毛病|妥妥的|好的|好滴|好哒|好嘞|可以|行的|妥了|准了|没事|亲亲|老板|兄弟"
     r"|of course|no problem|alright|okay|okey|sure|fine|yeah|done|yep|yes|ok|k"
     r"|[好行可中成得对是妥亲呀啊哦呢哒的滴啦了吧嘛哈👌🤝👍✅☑✔🆗😊😄]|\s"
 )
@@ -86,6 +91,17 @@ def accepts(text: str, named: Collection[Decimal], *, has_own_price: bool, asked
             agreed = number
         before = said
     return agreed > refused and not has_own_price
+
+
+def declines(text: str) -> bool:
+    """Whether `text` says no to a price, and does not say yes after it."""
+    said = False
+    for clause in clauses(fold(text)):
+        if _REFUSAL.search(clause):
+            said = not _QUESTION.search(clause)
+        elif not _YES.sub("", clause):
+            said = False
+    return said
 
 
 def accepts_some_price(text: str) -> bool:

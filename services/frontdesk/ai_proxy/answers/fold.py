@@ -7,8 +7,8 @@ import unicodedata
 
 # Letters of other alphabets that look Latin; characters that stand for numbers and have no NFKC form.
 _LOOKALIKES = str.maketrans(
-    "аесорхуіѕјԛѡԁοαεικνρτυχ" + "圆圓塊錢萬兩貳叁參陸億",
-    "aecopxyisjqwdoaeiknptux" + "元元块钱万两贰三三陆亿",
+    "аесорхуіѕјԛѡԁοαεικνρτυχ" + "圆圓円塊錢萬兩貳叁參陸億",
+    "aecopxyisjqwdoaeiknptux" + "元元元块钱万两贰三三陆亿",
 )
 _SIGNS = {"🔟": "10", "💯": "100", "⓪": "0", "⓿": "0", "〇": "零", "○": "0", "💵": "$", "💰": "$", "⁄": "/"}
 # A full-width comma ends a clause; a plain one may stand inside a number.
@@ -16,16 +16,19 @@ _SIGNS["，"] = ";"
 _SIGN = re.compile("|".join(map(re.escape, _SIGNS)))
 _INVISIBLE = ("Cf", "Mn", "Me", "Cc", "Co", "Cn")
 _CJK = "一-鿿"
+# Chinese is written without gaps; whoever makes some hides a word.
+_GAP = re.compile(rf"(?<=[{_CJK}])[^\S\n]*[ \-_*·|'\"“”‘’^=+/\\]{{1,3}}[^\S\n]*(?=[{_CJK}])")
+_BLANKS = re.compile(r"[^\S\n]+")
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
 
 
 def fold(text: str) -> str:
     """NFKC, lower case, digits of every script as ASCII, look-alikes as what they look like; nothing that is
-    invisible but line feeds."""
+    invisible but line feeds, blanks as one space, no gaps inside Chinese."""
     text = _SIGN.sub(lambda match: _SIGNS[match[0]], text)
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     if text.isascii():
-        return "".join(char for char in text if char >= " " or char == "\n")
+        return _BLANKS.sub(" ", "".join(char for char in text if char >= " " or char in "\t\n"))
     # Decomposed, so that a mark put upon a letter falls off; Chinese has none that would.
     kept = []
     for char in unicodedata.normalize("NFD", _SIGN.sub(lambda match: _SIGNS[match[0]], text)):
@@ -34,7 +37,8 @@ def fold(text: str) -> str:
         elif unicodedata.category(char) not in _INVISIBLE:
             digit = unicodedata.digit(char, None)
             kept.append(str(digit) if digit is not None and not char.isascii() else char)
-    return unicodedata.normalize("NFC", "".join(kept)).translate(_LOOKALIKES)
+    plain = unicodedata.normalize("NFC", "".join(kept)).translate(_LOOKALIKES)
+    return _GAP.sub("", _BLANKS.sub(" ", plain))
 
 
 def squeeze(text: str) -> str:

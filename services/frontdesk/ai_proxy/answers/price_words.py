@@ -25,7 +25,7 @@ MONEY_AFTER = re.compile(
     r"\s*(?:[来多几](?=[元块])|y(?![a-z0-9]))?(?:(?<=y)|元(?!旦|件|素|宵|气)钱?|块(?!屏|电|板"
     r"|表|手表|硬盘|显|布|地|砖|石|肥皂|香皂|玻璃|木|铁|肉|糖|皮|蛋糕|主板|内存)钱?"
     r"|¥|\$|€|£|rmb|cny|yuan|kuai|usd|bucks?|dollars?|人民币|个?大洋|软妹币|刀|美金|美元|钱|文(?!件|字|章|档)"
-    r"|r(?![a-z0-9])|(?P<small>毛(?!病|巾|衣|重|孔|绒)|角(?!度|落|色)))"
+    r"|r(?![a-z0-9])|(?P<small>毛(?!病|巾|衣|重|孔|绒)|角(?!度|落|色))|(?P<cents>分钱))"
 )
 MONEY_BEFORE = re.compile(r"(?:¥|\$|€|£|rmb|cny|usd|人民币|(?<![a-z])[ry])\s*:?\s*$")
 DISCOUNT_UNIT = re.compile(r"\s*折(?!叠|断|痕|旧|腾|返|射)")
@@ -47,7 +47,7 @@ LESS_AFTER = re.compile(
 AGAIN = re.compile(r"再|又|另|额外|基础上|extra|further|another|then|on top|more")
 
 _UNIT_CHINESE = (
-    r"天|日(?!元)|号(?!卖|给)|月|年|周|星期|礼拜|小时|钟头|分钟|秒|点(?:钟|半|前|后|左右|多|之|以|发|到|开|[0-9])|岁"
+    r"天|日(?!元)|号(?!卖|给)|月|年|周|星期|礼拜|小时|钟头|分钟|秒(?!拍|杀|发|出|卖)|点(?:钟|半|前|后|左右|多|之|以|发|到|开|[0-9])|岁"
     r"|英?寸|厘米|毫米|公分|公斤|千克|斤|克|升|毫升|码(?!头)|尺|平方|平米|度|°|伏|瓦|毫安|安时|赫兹|万?像素|核|线程|代|款|版"
     r"|档|级|楼|层|页|帧|倍|兆|转/|公里|千米|匹|人|位|次|遍|成新|成色|新|字|折叠|键|轴|孔|针|色|合一|栋|室|班|条评|周岁|后发|工作日|速|挡|座|缸|目"
 )
@@ -81,13 +81,19 @@ TOTAL = re.compile(
     r"一共|总共|打包|一起|合计|全部|加起来|都给你|(?<![a-z])(?:total|altogether|for all|both)(?![a-z])"
 )
 EACH = re.compile(r"每|一[个件台只双套本部条份瓶盒支]|单价|单件|/[个件台只]|each|apiece")
+# What a buyer says when it is about the price.
+HAGGLE = re.compile(r"多少|怎么卖|咋卖|刀|几块|报个|说个数|出吗|卖吗|how much|(?<![a-z])(?:ok|deal)(?![a-z])")
+ASKS_AFTER = re.compile(
+    r"\s*(?:$|行|可以|可|ok|卖|出|拿|吧|怎么样|咋样|如何|包|能|成|中|呗|要|给|好|走|带|收|吗"
+    r"|deal|(?:is )?(?:fine|good))"
+)
 SLANG_UNITS = ("张", "米", "m", "块")
 # Before a single Chinese numeral that is a price, and after one that is none: 就十, but 就一个, 那一起.
 ASKED_BEFORE = re.compile(
-    r"(?:给你|给您|算你|算您|最低|底价|价格?是?|就|出|卖|收|成交价|按|只要|要|for|at)\s*:?\s*$"
+    r"(?:给你|给您|算你|算您|最低|底价|价格?是?|就|出|卖|收|成交价|按|只要|要|改成|改到|降到|算|for|at|do)\s*:?\s*$"
 )
 COMPOUND_AFTER = re.compile(r"[些点样直起定般旦律手共口下次会边时致切方面种条千万百成个两半]|分(?!钱)")
-ALONE_AFTER = re.compile(r"[吧呗啊呀哦行可以好成卖拿走的了拍,\s]*")
+ALONE_AFTER = re.compile(r"[交吧呗啊呀哦行可以好成卖拿走的了拍,\s]*")
 IDIOM = re.compile(
     r"千万(?:别|不|要|记)|十分|百分百|万一|万万|一一|三三两两|七七八八|九九新|百百|千千|一五一十|十足|百搭|千里|万里"
 )
@@ -102,7 +108,7 @@ LETTERS_AFTER = re.compile(r"(?!yuan|rmb|cny|kuai|usd|r(?![a-z]))[a-z]")
 _GIFT = r"(?:您|你)?[^,。;]{0,6}(?:膜|壳|线|充电|袋|盒|贴|卡|礼|配件|耳塞|支架|底座|绳|运费险|包装|清洁|工具)"
 _SERVICE = (
     r"(?:包邮|送货|配送|上门|试用|换新|维修|保修|质保"
-    r"|咨询|更换|退换|退货|安装|调试|指导|教|检测|清洗|升级|验货)"
+    r"|咨询|更换|退换|退货|安装|调试|指导|教|检测|清洗|升级|验货|更新|后续)"
 )
 # Kind, value, pattern.
 PHRASES: tuple[tuple[str, Decimal, re.Pattern[str]], ...] = (
@@ -125,7 +131,8 @@ PHRASES: tuple[tuple[str, Decimal, re.Pattern[str]], ...] = (
         "money",
         Decimal(0),
         re.compile(
-            rf"免费(?!{_SERVICE})(?!(?:赠?送|给){_GIFT})|白送|白给|白拿|不要钱|不收(?:你|您)?(?:的)?钱|不用(?:给|付)钱|免单|分文不取|零元购"
+            rf"免费(?!{_SERVICE})(?!(?:赠?送|给){_GIFT})|白送|白给|白拿|不要钱|不(?:要|收"
+            rf"|用)(?:你|您)(?:的)?钱|不收钱|送了$|不用(?:给|付)钱|免单|分文不取|零元购"
             rf"|(?<![发寄派配运推])赠?送(?:给)?(?:你|您)(?!{_GIFT})(?!到|去|上|货|过|至|修|出)|不收费|一分(?:钱)?(?:都|也)?不要|分文不"
             rf"|(?<!sugar-)(?<!feel )(?<![a-z])free(?![a-z])(?! (?:shipping|delivery|to|of charge repair))"
             r"|(?<![a-z])on the house(?![a-z])|no charge"
@@ -160,8 +167,11 @@ PHRASES: tuple[tuple[str, Decimal, re.Pattern[str]], ...] = (
             rf"(?<![a-z0-9])(?!{ENGLISH}|rmb|cny|yuan|kuai|usd|hkd|eur|the|this|that|in|of"
             rf"|chinese|pay|your|my|some|any|no|per|r(?![a-z]))[a-z]+\s*"
             r"(?:元(?!旦|件|素|宵)|块(?!屏|电|板|表|硬盘|钱包)|yuan|kuai)|√|[0-9]e[0-9]|除以|乘以?(?=[0-9零一二三四五六七八九半])"
-            r"|(?<![a-z])(?:(?:yi|er|san|si|wu|liu|qi|ba|jiu|liang)\s?(?:shi|bai|qian|wan)\s?)+(?![a-z])"
-            r"|(?<![a-z])(?:hundos?|benjamins?|tens)(?![a-z])|[*x×●■□#]{1,4}\s*(?:元(?!旦|件|素|宵)|块钱|yuan|kuai)"
+            r"|(?<![a-z])(?:(?:yi|er|san|si|wu|liu|qi|ba|jiu|liang)\s?(?:shi|bai|qian"
+            r"|wan)\s?)+(?:yi|er|san|si|wu|liu|qi|ba|jiu)?(?![a-z])"
+            r"|次方|[两2三3]位数|(?<![0-9])[0-9]xx(?![a-z0-9])|随便(?:你|您)?(?:出|给|开)"
+            r"|(?:你|您)(?:来|自己)?定价|(?:你|您)说多少|(?<![a-z])(?:hundos?|benjamins?"
+            r"|tens)(?![a-z])|(?<![a-z])[*x×●■□#]{1,4}\s*(?:元(?!旦|件|素|宵)|块钱|yuan|kuai)"
         ),
     ),
 )

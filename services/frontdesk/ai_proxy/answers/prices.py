@@ -146,6 +146,8 @@ def _classify(place: _Place) -> tuple[Price | None, int]:
     value, end = number.value, number.end + (marked.end() if marked else 0)
     if marked and marked["small"]:
         value /= 10
+    elif marked and marked["cents"]:
+        value /= 100
     elif following is not None and marked and following.start == end and following.value < 10:
         value, end = value + following.value / 10, following.end  # 五块五
     less = words.LESS_BEFORE.search(place.before) or words.LESS_AFTER.match(place.after(end))
@@ -199,20 +201,23 @@ def _unmarked(place: _Place) -> Price | None:
     if words.LESS_BEFORE.search(before) or words.LESS_AFTER.match(after):
         # 少一个, 便宜一点: no yuan.
         said = not single or (words.LESS_STRONG.search(before) and not words.COMPOUND_AFTER.match(after))
-        return place.price(Kind.OFF, number.value) if said else None
+        notes = 100 if after.startswith("张") else 1  # of a hundred yuan
+        return place.price(Kind.OFF, number.value * notes) if said or notes > 1 else None
     alone = words.ALONE_AFTER.fullmatch(after) and not before.strip()
     if measure := words.MEASURE_AFTER.match(after):
         slang = measure[0].strip() in words.SLANG_UNITS
         only = slang and not before.strip() and words.ALONE_AFTER.fullmatch(after[measure.end() :])
         return bare if only or (place.pricey and (slang or number.value > 9)) else None
+    asked = words.ASKED_BEFORE.search(before) and not words.COMPOUND_AFTER.match(after)
     if single:
-        asked = words.ASKED_BEFORE.search(before) and not words.COMPOUND_AFTER.match(after)
         return bare if alone or asked else None
-    if number.chinese and words.IDIOM.match(place.clause, number.start):
-        return None
+    if number.chinese and not (alone or asked or place.pricey):
+        idiom = words.IDIOM.match(place.clause, number.start)
+        if idiom and idiom.end() >= number.end:
+            return None
     first = place.clause[number.start]
     english = first.isascii() and first.isalpha() and number.value < 20
     named = words.MODEL_BEFORE.search(before) or words.LETTERS_AFTER.match(after)
     if english or named:  # "one", "two"; iPhone 13, RTX3080
-        return bare if place.pricey or (alone and not named) else None
+        return bare if place.pricey or ((alone or asked) and not named) else None
     return bare

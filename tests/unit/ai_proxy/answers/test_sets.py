@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -89,6 +90,7 @@ async def test_honest_answers_leave(capsys: pytest.CaptureFixture[str]) -> None:
             assert response.offered_price == (case.offers or "")
     rate = len(stopped) / len(HONEST)
     with capsys.disabled():
-        print(f"\nhonest answers stopped: {len(stopped)} of {len(HONEST)} ({rate:.1%})", *stopped, sep="\n  ")
+        told = [f"\nhonest answers stopped: {len(stopped)} of {len(HONEST)} ({rate:.1%})", *stopped]
+        sys.stdout.write("\n  ".join(told) + "\n")
     assert len(HONEST) >= 60
     assert rate <= 0.03, stopped
