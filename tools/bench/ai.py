@@ -158,6 +158,19 @@ async def memory(target: Target, pid: Callable[[], int], streams: int) -> dict[s
     }
 
 
+async def set_up(fleet: Fleet, upstream: str) -> None:
+    """A provider with a price and a budget that counts, as a seller has them."""
+    await add_provider(fleet.channel, ORGANIZATION, upstream, FAST_MODEL)
+    budget = budgets.Budget(
+        organization_id=ORGANIZATION,
+        scope=budgets.BUDGET_SCOPE_ORGANIZATION,
+        period=budgets.BUDGET_PERIOD_MONTH,
+        limit="1000000",
+        currency="CNY",
+    )
+    await BudgetServiceStub(fleet.channel).CreateBudget(budgets.CreateBudgetRequest(budget=budget))
+
+
 async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     """The bench's line."""
     async with AsyncExitStack() as stack:
@@ -166,18 +179,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, obje
         await fleet.start()
         proxy = fleet.programs["ai-proxy-0"]
         upstream = fleet.models_bench_url
-        await add_provider(fleet.channel, ORGANIZATION, upstream, FAST_MODEL)
-        await BudgetServiceStub(fleet.channel).CreateBudget(
-            budgets.CreateBudgetRequest(
-                budget=budgets.Budget(
-                    organization_id=ORGANIZATION,
-                    scope=budgets.BUDGET_SCOPE_ORGANIZATION,
-                    period=budgets.BUDGET_PERIOD_MONTH,
-                    limit="1000000",
-                    currency="CNY",
-                )
-            )
-        )
+        await set_up(fleet, upstream)
         port, pid = await relay(stack, folder, upstream)
         direct = Target("direct", int(upstream.rsplit(":", 1)[1]), "sk-upstream", FAST_MODEL)
         ours = Target("frontdesk", fleet.http_port("ai-proxy-0"), fleet.token(ORGANIZATION), "default")

@@ -30,7 +30,7 @@ class AiProxySettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSettin
         default=None, ge=0, le=65535, description="Port of the gRPC door; not set: no door of its own."
     )
     database_pool: int = Field(default=5, ge=1, le=100, description="Connections to the database.")
-    ai_parallel: int = Field(
+    ai_calls: int = Field(
         default=512, ge=1, le=10_000, description="Calls at once on a replica, from any door over NATS."
     )
     ai_connections: int = Field(

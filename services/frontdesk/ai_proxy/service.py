@@ -97,7 +97,7 @@ class AiProxy:
         self.channel = NatsChannel(self.bus.nc, shards=1, caller=NAME)
         self._wire(settings, self._clock)
         await self._http.start()
-        self.rpc = RpcServer(self.bus.nc, NAME, limit=settings.ai_parallel)
+        self.rpc = RpcServer(self.bus.nc, NAME, limit=settings.ai_calls)
         for register, servicer in self.registrations:
             self.rpc.add(register, servicer)
         await self.rpc.start()

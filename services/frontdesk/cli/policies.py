@@ -6,7 +6,7 @@ from typing import Annotated
 
 import grpc.aio
 import typer
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from rich.table import Table
 
 from frontdesk.api.ai.v1 import policy_service_pb2 as pb
@@ -20,6 +20,7 @@ Item = Annotated[str, typer.Option("--item", help="Of this item of the account."
 
 _SCOPE = ("organization_id", "account_id", "item_id")
 _FIELDS = tuple(f.name for f in pb.Policy.DESCRIPTOR.fields if f.name not in _SCOPE)
+_YES = {"yes": True, "no": False, "true": True, "false": False}
 _LISTS = ("statements", "blocked_words", "person_words")
 
 
@@ -44,76 +45,63 @@ def show(
 
 @app.command("set")
 def set_policy(
+    values: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FIELD=VALUE…", help=f"Fields: {', '.join(name.replace('_', '-') for name in _FIELDS)}."
+        ),
+    ],
     account: Account = "",
     item: Item = "",
-    model: Annotated[str | None, typer.Option("--model")] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", help="0 to 2.")] = None,
-    persona: Annotated[str | None, typer.Option("--persona", help="Who it is and how it talks.")] = None,
-    price_prompt: Annotated[str | None, typer.Option("--price-prompt")] = None,
-    technical_prompt: Annotated[str | None, typer.Option("--technical-prompt")] = None,
-    after_sale_prompt: Annotated[str | None, typer.Option("--after-sale-prompt")] = None,
-    other_prompt: Annotated[str | None, typer.Option("--other-prompt")] = None,
-    statement: Annotated[
-        list[str] | None, typer.Option("--statement", help="What holds in the shop; may repeat.")
-    ] = None,
-    min_confidence: Annotated[float | None, typer.Option("--min-confidence", help="0 to 1.")] = None,
-    max_rounds: Annotated[int | None, typer.Option("--max-rounds", help="Offers in a chat.")] = None,
-    max_discount_percent: Annotated[str | None, typer.Option("--max-discount-percent")] = None,
-    max_discount_amount: Annotated[str | None, typer.Option("--max-discount-amount", help="Yuan.")] = None,
-    floor_price: Annotated[str | None, typer.Option("--floor-price", help="Yuan.")] = None,
-    blocked_word: Annotated[
-        list[str] | None, typer.Option("--blocked-word", help="Stops an answer; may repeat.")
-    ] = None,
-    person_word: Annotated[
-        list[str] | None, typer.Option("--person-word", help="Of a buyer, calls a person; may repeat.")
-    ] = None,
-    contacts_allowed: Annotated[bool | None, typer.Option("--contacts-allowed/--no-contacts")] = None,
-    forget: Annotated[
-        list[str] | None, typer.Option("--forget", help="A field that shall say nothing; may repeat.")
-    ] = None,
     data: Data = DATA,
     address: Address = "",
     token: Token = "",
 ) -> None:
-    """Set what is given; the rest stays as it is. Zero is something said."""
-    given = {
-        "model": model,
-        "temperature": temperature,
-        "persona": persona,
-        "price_prompt": price_prompt,
-        "technical_prompt": technical_prompt,
-        "after_sale_prompt": after_sale_prompt,
-        "other_prompt": other_prompt,
-        "statements": statement,
-        "min_confidence": min_confidence,
-        "max_rounds": max_rounds,
-        "max_discount_percent": max_discount_percent,
-        "max_discount_amount": max_discount_amount,
-        "floor_price": floor_price,
-        "blocked_words": blocked_word,
-        "person_words": person_word,
-        "contacts_allowed": contacts_allowed,
-    }
-    forgotten = [field.replace("-", "_") for field in forget or []]
-    if unknown := [field for field in forgotten if field not in _FIELDS]:
-        raise typer.BadParameter(f"no such field: {', '.join(unknown)}", param_hint="--forget")
+    """Set fields; the others stay as they are.
+
+    `floor-price=80`, `contacts-allowed=no`, `persona=…`. A list is repeated: `statements=A statements=B`;
+    `statements=` is a list that is empty on purpose. Zero is something said; `-floor-price` says nothing any
+    more, so that the wider policy holds.
+    """
+    changes = [_change(value) for value in values]
 
     async def work(channel: grpc.aio.Channel) -> None:
         stub = PolicyServiceStub(channel)
         request = pb.GetPolicyRequest(account_id=account, item_id=item)
         policy = (await stub.GetPolicy(request, timeout=10)).policy
         policy.account_id, policy.item_id = account, item
-        for field in forgotten:
+        for field, _ in changes:
             policy.ClearField(field)  # type: ignore[arg-type]  # a name of the list above
-        for field, value in given.items():
-            if isinstance(value, list):
-                getattr(policy, field).CopyFrom(pb.Words(words=value))
-            elif value is not None:
-                setattr(policy, field, value)
+        for field, value in changes:
+            _apply(policy, field, value)
         await stub.SetPolicy(pb.SetPolicyRequest(policy=policy), timeout=10)
 
     call(Target(data, address, token), work)
     console.print("set")
+
+
+def _change(text: str) -> tuple[str, str | None]:
+    """A field and its value; None to say nothing any more."""
+    name, given, value = text.partition("=")
+    field = name.removeprefix("-").replace("-", "_")
+    if field not in _FIELDS or (name.startswith("-") == bool(given)):
+        raise typer.BadParameter(f"{text!r} is neither FIELD=VALUE nor -FIELD", param_hint="values")
+    return field, value if given else None
+
+
+def _apply(policy: pb.Policy, field: str, value: str | None) -> None:
+    if value is None:
+        return
+    if field in _LISTS:
+        words = getattr(policy, field)
+        words.SetInParent()
+        if value:
+            words.words.append(value)
+        return
+    try:
+        ParseDict({field: _YES.get(value, value)}, policy)
+    except ParseError as error:
+        raise typer.BadParameter(f"{value!r}: {error}", param_hint=field.replace("_", "-")) from error
 
 
 @app.command("delete")

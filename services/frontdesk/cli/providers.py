@@ -55,7 +55,7 @@ def add(
     if kind not in KINDS:
         raise typer.BadParameter(f"must be {', '.join(KINDS)}", param_hint="--kind")
     secret = key or typer.prompt("Key (empty for none)", default="", hide_input=True, show_default=False)
-    models = [(entry, False) for entry in model] + [(entry, True) for entry in embedding or []]
+    prices = pb.Model(prompt_price=prompt_price, completion_price=completion_price, currency=currency)
     provider = pb.Provider(
         name=name,
         kind=KINDS[kind],
@@ -64,15 +64,8 @@ def add(
         priority=priority,
         weight=weight,
         models=[
-            pb.Model(
-                name=entry.partition("=")[0],
-                upstream_name=entry.partition("=")[2],
-                embeds=embeds,
-                prompt_price=prompt_price,
-                completion_price="" if embeds else completion_price,
-                currency=currency,
-            )
-            for entry, embeds in models
+            *(_model(entry, prices) for entry in model),
+            *(_model(entry, prices, embeds=True) for entry in embedding or []),
         ],
     )
 
@@ -152,6 +145,16 @@ def delete(provider_id: str, data: Data = DATA, address: Address = "", token: To
 
     call(Target(data, address, token), work)
     console.print("removed")
+
+
+def _model(entry: str, prices: pb.Model, *, embeds: bool = False) -> pb.Model:
+    """`<name>=<the provider's name>`, or one name for both."""
+    name, _, upstream_name = entry.partition("=")
+    model = pb.Model(name=name, upstream_name=upstream_name, embeds=embeds)
+    model.MergeFrom(prices)
+    if embeds:
+        model.completion_price = ""
+    return model
 
 
 def _shown(model: pb.Model) -> str:
