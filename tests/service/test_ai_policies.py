@@ -107,8 +107,11 @@ async def test_roles_organizations_and_limits(database: Database) -> None:
 
 async def test_a_change_counts_from_the_next_answer(database: Database) -> None:
     """The cached configuration is read anew after a change, and a refused one changes nothing."""
-    service = PolicyServicer(database, ManualClock())
-    configuration: Configuration[tuple[StoredPolicy, ...]] = Configuration(database, load_policies)
+    clock = ManualClock()
+    service = PolicyServicer(database, clock)
+    configuration: Configuration[tuple[StoredPolicy, ...]] = Configuration(
+        database, load_policies, clock, fresh_s=0
+    )
     assert await configuration.get("o1") == ()
     with caller("manager"):
         await service.SetPolicy(policy(floor_price="12.50", blocked_words=pb.Words(words=["x"])), CONTEXT)

@@ -46,7 +46,10 @@ class Bench:
         defaults = LimitDefaults()
         self.router = Router({"openai": self.adapter}, self.clock, RouterSettings())
         self.configuration: Configuration[tuple[Provider, ...]] = Configuration(
-            database, lambda connection, name: load_providers(connection, name, self.secrets, defaults)
+            database,
+            lambda connection, name: load_providers(connection, name, self.secrets, defaults),
+            self.clock,
+            fresh_s=0,
         )
         completions = Completions(
             shops=self._shop,

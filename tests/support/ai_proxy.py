@@ -43,6 +43,7 @@ class AiBench:
             "FRONTDESK_SECRET_KEYS": generate_key(),
             "FRONTDESK_JWT_PUBLIC_KEYS": public,
             "FRONTDESK_AI_PRIVATE_UPSTREAMS": "true",
+            "FRONTDESK_AI_FRESH_MILLISECONDS": "0",
             **settings,
         }
         self._tasks: set[asyncio.Task[None]] = set()

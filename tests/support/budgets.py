@@ -66,7 +66,7 @@ class Replica:
         self.database = Database(options)
         self.broker = broker
         self.clock = clock
-        self.configuration = Configuration(self.database, load_budgets)
+        self.configuration = Configuration(self.database, load_budgets, clock, fresh_s=0)
         directories = Directories(self.configuration.get)
         self.alerts = BudgetAlerts(broker, self.database, clock)
         self.budgets = Budgets(self.database, directories, self.alerts, clock, BudgetLimits())

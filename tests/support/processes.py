@@ -185,6 +185,8 @@ class Fleet(Marketplace):
             "FRONTDESK_GOOFISH_UPLOAD_URL": f"{web}/api/upload.api",
             "OTEL_SDK_DISABLED": "true",
         }
+        if self._with_models:
+            found["FRONTDESK_AI_PRIVATE_UPSTREAMS"] = "true"
         if self._tls:
             found["FRONTDESK_GOOFISH_CA_FILE"] = str(self._tls[0])
         return {**found, **self._settings}

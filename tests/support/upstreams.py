@@ -6,8 +6,8 @@ from frontdesk.api.ai.v1 import provider_service_pb2 as pb
 from frontdesk.api.ai.v1.provider_service_pb2_grpc import ProviderServiceStub
 from frontdesk.kit.rpc.channel import NatsChannel
 
-# The simulator's model that answers with 50 pieces as fast as they are taken.
-FAST_MODEL = "bench-50"
+# The simulator's model that answers with 50 pieces as fast as they are taken, a write each.
+FAST_MODEL = "bench-50x1"
 
 
 async def add_provider(

@@ -47,6 +47,7 @@ from support.processes import Fleet, Program  # noqa: E402
 from support.upstreams import FAST_MODEL, add_provider  # noqa: E402
 
 ORGANIZATION = "bench"
+THRIFTY = "thrifty"
 CALLERS = 16
 ALONE_CALLS = 100
 BUSY_CALLS = 600
@@ -159,10 +160,11 @@ async def memory(target: Target, pid: Callable[[], int], streams: int) -> dict[s
 
 
 async def set_up(fleet: Fleet, upstream: str) -> None:
-    """A provider with a price and a budget that counts, as a seller has them."""
+    """A provider with a price; and the same with a budget, for another organization."""
     await add_provider(fleet.channel, ORGANIZATION, upstream, FAST_MODEL)
+    await add_provider(fleet.channel, THRIFTY, upstream, FAST_MODEL)
     budget = budgets.Budget(
-        organization_id=ORGANIZATION,
+        organization_id=THRIFTY,
         scope=budgets.BUDGET_SCOPE_ORGANIZATION,
         period=budgets.BUDGET_PERIOD_MONTH,
         limit="1000000",

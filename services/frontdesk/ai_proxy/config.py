@@ -33,6 +33,12 @@ class AiProxySettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSettin
     ai_calls: int = Field(
         default=512, ge=1, le=10_000, description="Calls at once on a replica, from any door over NATS."
     )
+    ai_fresh_milliseconds: int = Field(
+        default=1_000,
+        ge=0,
+        le=60_000,
+        description="How long a replica may go by providers, budgets and policies as they were.",
+    )
     ai_connections: int = Field(
         default=100, ge=1, le=1_000, description="Connections to providers at once, all together."
     )

@@ -1,14 +1,15 @@
 """An organization's providers, budgets and policies, cached by version.
 
-Every change raises the organization's `config_version` in its own transaction. A call compares the version
-before it uses what is cached, so a change takes effect with the next call on every replica; calls that come
-together share one small query.
+Every change raises the organization's `config_version` in its own transaction. What is cached is used for
+`fresh_s` without asking; then the next call compares the version. So a change takes effect on every replica
+within that time, and a busy organization costs one small query in it. Calls that come together share one.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from sqlalchemy import select, update
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from frontdesk.ai_proxy.tables import organizations
 from frontdesk.kit.batch import Batcher
+from frontdesk.kit.clock import Clock
 from frontdesk.kit.database import Database, any_of
 from frontdesk.kit.upserts import insert_ignoring
 
@@ -25,34 +27,52 @@ Load = Callable[[AsyncConnection, str], Awaitable[T]]
 _VERSIONS = select(organizations).where(organizations.c.organization_id.in_(any_of("ids")))
 
 
+@dataclass(slots=True)
+class _Known(Generic[T]):
+    """What was read under a version; monotonic seconds until which nobody need look."""
+
+    version: int
+    value: T
+    fresh_until: float = 0.0
+
+
 class Configuration(Generic[T]):
     """What `load` reads of the organizations used last, at most `limit` of them."""
 
-    def __init__(self, database: Database, load: Load[T], limit: int = 512) -> None:
+    def __init__(
+        self, database: Database, load: Load[T], clock: Clock, *, fresh_s: float = 1.0, limit: int = 512
+    ) -> None:
         self._database = database
         self._load = load
+        self._clock = clock
+        self._fresh_s = fresh_s
         self._limit = limit
-        self._cached: OrderedDict[str, tuple[int, T]] = OrderedDict()
+        self._cached: OrderedDict[str, _Known[T]] = OrderedDict()
         self._reads: Batcher[str, T] = Batcher(self._read, gather_s=0)
 
     async def get(self, organization_id: str) -> T:
-        """What holds now; raises Unavailable when the database is away."""
+        """What holds now, or did `fresh_s` ago; raises Unavailable when the database is away."""
+        known = self._cached.get(organization_id)
+        if known is not None and self._clock.monotonic() < known.fresh_until:
+            return known.value
         return await self._reads.submit(organization_id)
 
     async def _read(self, organization_ids: list[str]) -> Sequence[T]:
         wanted = set(organization_ids)
         found: dict[str, T] = {}
+        fresh_until = self._clock.monotonic() + self._fresh_s
         async with self._database.read() as connection:
             rows = await connection.execute(_VERSIONS, {"ids": sorted(wanted)})
             versions = {row.organization_id: row.config_version for row in rows}
             for organization_id in wanted:
                 version = versions.get(organization_id, 0)
-                cached = self._cached.get(organization_id)
-                if cached is None or cached[0] != version:
-                    cached = (version, await self._load(connection, organization_id))
-                    self._cached[organization_id] = cached
+                known = self._cached.get(organization_id)
+                if known is None or known.version != version:
+                    known = _Known(version, await self._load(connection, organization_id))
+                    self._cached[organization_id] = known
+                known.fresh_until = fresh_until
                 self._cached.move_to_end(organization_id)
-                found[organization_id] = cached[1]
+                found[organization_id] = known.value
         while len(self._cached) > self._limit:
             self._cached.popitem(last=False)
         return [found[organization_id] for organization_id in organization_ids]

@@ -60,6 +60,8 @@ from frontdesk.kit.stores import open_stores
 SCHEMA = "ai_proxy"
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
 MIB = 1024 * 1024
+# Behind a busy batch the next one waits for company: what was used stays set aside so much longer.
+SETTLE_S = 0.2
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +103,9 @@ class AiProxy:
         for register, servicer in self.registrations:
             self.rpc.add(register, servicer)
         await self.rpc.start()
-        self._consumer = Consumer(self.bus, SPEND, self._writer.on_spend, max_batch=500, parallel=1)
+        self._consumer = Consumer(
+            self.bus, SPEND, self._writer.on_spend, max_batch=500, parallel=1, gather_s=SETTLE_S
+        )
         self._spawn(f"{NAME} {SPEND.stream}", self._consumer.run())
         self._sweeping = self._spawn(f"{NAME} retention", self._retention.run())
         self._started = True
@@ -110,7 +114,12 @@ class AiProxy:
         """Make the parts that need a database and a connection."""
         secrets = SecretBox(settings.secret_key_list())
         defaults = _provider_limits(settings)
-        self._shops: Configuration[Shop] = Configuration(self.database, shop_loader(secrets, defaults))
+        self._shops: Configuration[Shop] = Configuration(
+            self.database,
+            shop_loader(secrets, defaults),
+            clock,
+            fresh_s=settings.ai_fresh_milliseconds / 1000,
+        )
         self._spend(settings, clock)
         self._http = ProviderHttp(
             connections=settings.ai_connections,

@@ -51,7 +51,7 @@ def add(
     address: Address = "",
     token: Token = "",
 ) -> None:
-    """Add a provider; its models answer from the next call on."""
+    """Add a provider; its models answer within a second."""
     if kind not in KINDS:
         raise typer.BadParameter(f"must be {', '.join(KINDS)}", param_hint="--kind")
     secret = key or typer.prompt("Key (empty for none)", default="", hide_input=True, show_default=False)

@@ -34,6 +34,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from frontdesk.kit.errors import FrontdeskError, InvalidArgument, PermissionDenied, Unavailable
 from frontdesk.kit.lifecycle import Readiness, Spawn
 from frontdesk.kit.principal import Principal, current_principal
+from frontdesk.kit.requests import HttpProtocol
 from frontdesk.kit.sockets import SocketProtocol
 from frontdesk.kit.telemetry import names
 from frontdesk.kit.telemetry.propagation import extract, trace_id
@@ -176,8 +177,7 @@ class HttpServer:
                 app,
                 lifespan="on",
                 loop="none",
-                http="h11",
-                h11_max_incomplete_event_size=32 * 1024,
+                http=HttpProtocol,
                 ws=SocketProtocol,
                 ws_max_size=ws_max_bytes,
                 ws_per_message_deflate=ws_compression,

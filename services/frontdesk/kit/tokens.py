@@ -26,6 +26,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from frontdesk.kit.cache import ExpiringCache
 from frontdesk.kit.clock import Clock, SystemClock
 from frontdesk.kit.config import AuthSettings
 from frontdesk.kit.errors import InvalidArgument, Unauthenticated, Unavailable
@@ -39,6 +40,8 @@ ALGORITHM = "EdDSA"
 _CLAIMS = ["sub", "org", "role", "kind", "iss", "aud", "iat", "exp", "jti"]
 _MAX_TOKEN_CHARS = 8192
 _MAX_KEYS = 64
+KNOWN = 1_024
+KNOWN_S = 30.0
 _MAX_JWKS_BYTES = 256 * 1024
 _PEM = re.compile(r"-----BEGIN (PUBLIC KEY|CERTIFICATE)-----.+?-----END \1-----", re.DOTALL)
 
@@ -232,7 +235,11 @@ class JwksKeys:
 
 
 class Verifier:
-    """Checks tokens and says who holds them. `leeway_s` forgives clocks that differ."""
+    """Checks tokens and says who holds them. `leeway_s` forgives clocks that differ.
+
+    What was checked is known for `known_s`, which is how long a key that was taken away may still count: to
+    check a signature costs more than many a call.
+    """
 
     def __init__(
         self,
@@ -241,6 +248,7 @@ class Verifier:
         issuer: str = "frontdesk",
         audience: str = "frontdesk",
         leeway_s: float = 30.0,
+        known_s: float = KNOWN_S,
         clock: Clock | None = None,
     ) -> None:
         self._keys = keys
@@ -248,9 +256,19 @@ class Verifier:
         self._audience = audience
         self._leeway_s = leeway_s
         self._clock = clock or SystemClock()
+        self._known: ExpiringCache[Principal] = ExpiringCache(KNOWN, known_s, self._clock)
 
     async def verify(self, token: str) -> Principal:
         """The holder of `token`; raises Unauthenticated with what to do, Unavailable without keys."""
+        # Not the token itself: nothing that opens a door lies about in memory.
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        known = self._known.get(digest)
+        if known is None or (known.valid_until_ms or 0) <= self._clock.now_ms():
+            known = await self._check(token)
+            self._known.put(digest, known)
+        return known
+
+    async def _check(self, token: str) -> Principal:
         key_id = _claimed_key_id(token)
         key = await self._keys.key(key_id)
         if key is None:

@@ -389,3 +389,20 @@ async def test_the_server_is_a_part_of_a_service(app: FastAPI) -> None:
             assert answer.status == 200
         service.request_stop()
         assert await running == 0
+
+
+async def test_a_head_without_end_is_refused() -> None:
+    """Headers that go on and on are answered with 400 and the connection is closed; others go on."""
+    server = HttpServer("http", FastAPI())
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    endless = "".join(f"x-{number}: {'y' * 1000}\r\n" for number in range(33))
+    writer.write(f"GET / HTTP/1.1\r\nhost: x\r\n{endless}".encode())
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 400")
+    writer.close()
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+        assert (await client.get("/", headers={"x": "y" * 8_000})).status_code == 404
+        assert (await client.post("/", content=b"z" * 100_000)).status_code == 404
+    await server.stop(1)

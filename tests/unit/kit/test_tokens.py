@@ -35,6 +35,7 @@ from frontdesk.kit.config import AuthSettings
 from frontdesk.kit.errors import InvalidArgument, Unauthenticated, Unavailable
 from frontdesk.kit.principal import Principal
 from frontdesk.kit.tokens import (
+    KNOWN_S,
     JwksKeys,
     JwtAuthenticator,
     Role,
@@ -327,7 +328,7 @@ async def test_a_key_set_is_fetched_once_for_many(key_set: KeySetServer, clock: 
     await clock.advance(299)
     await authenticator.authenticate(header)
     assert key_set.fetches == 1
-    await clock.advance(1)
+    await clock.advance(KNOWN_S + 1)
     await authenticator.authenticate(header)
     assert key_set.fetches == 2
 
@@ -355,8 +356,36 @@ async def test_known_keys_outlive_an_outage_for_an_hour(key_set: KeySetServer, c
     key_set.status = 500
     await clock.advance(3599)
     assert await verifier.verify(token) == WHO
-    await clock.advance(1)
+    await clock.advance(KNOWN_S + 1)
     with pytest.raises(Unavailable, match="does not answer"):
+        await verifier.verify(token)
+
+
+async def test_what_was_checked_is_known_for_a_while(key_set: KeySetServer, clock: ManualClock) -> None:
+    """A key that is taken away counts for as long, and no longer; other tokens are checked at once."""
+    verifier = Verifier(JwksKeys(key_set.url, clock=clock), clock=clock)
+    token = minted(clock, ttl_s=100_000)
+    assert await verifier.verify(token) == WHO
+    _, other = generate_key_pair()
+    key_set.body = json.dumps({"keys": [public_jwk(other)]})
+    await clock.advance(299)
+    assert await verifier.verify(token) == WHO
+    await clock.advance(KNOWN_S)
+    assert await verifier.verify(token) == WHO
+    await clock.advance(1)
+    with pytest.raises(Unauthenticated, match="does not know"):
+        await verifier.verify(token)
+    with pytest.raises(Unauthenticated):
+        await verifier.verify(token[:-4] + "AAAA")
+
+
+async def test_a_known_token_ends_with_its_time(clock: ManualClock) -> None:
+    """Knowing it makes it no longer valid than it is."""
+    verifier = Verifier(StaticKeys(PUBLIC), clock=clock, leeway_s=0)
+    token = minted(clock, ttl_s=10)
+    assert await verifier.verify(token) == WHO
+    await clock.advance(11)
+    with pytest.raises(Unauthenticated, match="expired"):
         await verifier.verify(token)
 
 

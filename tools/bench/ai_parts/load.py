@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 CHUNKED_END = b"0\r\n\r\n"
 MOST_S = 60.0
@@ -71,8 +72,7 @@ class Caller(asyncio.Protocol):
         self.first_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     async def call(self, request: bytes) -> None:
         """Ask and wait for the end of the answer; raises RuntimeError unless it is a whole 200."""
@@ -132,7 +132,10 @@ async def run_load(target: Target, *, stream: bool, callers: int, calls: int) ->
     left = iter(range(calls))
 
     async def work() -> None:
-        _, caller = await loop.create_connection(Caller, "127.0.0.1", target.port)
+        try:
+            _, caller = await loop.create_connection(Caller, "127.0.0.1", target.port)
+        except OSError as error:
+            raise RuntimeError(f"{target.name} at port {target.port}: {error}") from error
         for _ in left:
             begun = time.perf_counter()
             await caller.call(request)

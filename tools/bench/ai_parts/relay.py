@@ -14,7 +14,7 @@ from aiohttp import web
 
 
 async def serve(upstream: str) -> None:
-    """Pass on every request until standard input ends."""
+    """Pass on every request until the process is ended."""
     async with aiohttp.ClientSession(auto_decompress=False) as session:
 
         async def relay(request: web.Request) -> web.StreamResponse:
@@ -37,8 +37,7 @@ async def serve(upstream: str) -> None:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         print(runner.addresses[0][1], flush=True)
-        await asyncio.to_thread(sys.stdin.read)
-        await runner.cleanup()
+        await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ _FIXED = ("scope", "subject", "currency")
 
 
 class BudgetServicer(BudgetServiceServicer):
-    """Changes take effect with the next call, on every replica."""
+    """Changes take effect within a second, on every replica."""
 
     def __init__(
         self, database: Database, alerts: BudgetAlerts, clock: Clock, most: int = MOST_BUDGETS

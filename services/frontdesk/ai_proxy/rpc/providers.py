@@ -61,7 +61,7 @@ class Probes(Protocol):
 
 
 class ProviderServicer(ProviderServiceServicer):
-    """Changes take effect with the next call, on every replica."""
+    """Changes take effect within a second, on every replica."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ProviderServiceStub:
-    """Changes take effect with the next call, on every replica.
+    """Changes take effect within a second, on every replica.
     """
 
     def __init__(self, channel):
@@ -68,7 +68,7 @@ class ProviderServiceStub:
 
 
 class ProviderServiceServicer:
-    """Changes take effect with the next call, on every replica.
+    """Changes take effect within a second, on every replica.
     """
 
     def CreateProvider(self, request, context):
@@ -155,7 +155,7 @@ def add_ProviderServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ProviderService:
-    """Changes take effect with the next call, on every replica.
+    """Changes take effect within a second, on every replica.
     """
 
     @staticmethod

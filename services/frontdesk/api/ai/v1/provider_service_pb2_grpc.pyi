@@ -13,7 +13,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ProviderServiceStub:
-    """Changes take effect with the next call, on every replica."""
+    """Changes take effect within a second, on every replica."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateProvider: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.CreateProviderRequest, _provider_service_pb2.CreateProviderResponse]
@@ -30,7 +30,7 @@ class ProviderServiceStub:
     """TestProvider asks one model of a provider a short question, past the router, and says what came."""
 
 class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Changes take effect with the next call, on every replica."""
+    """Changes take effect within a second, on every replica."""
 
     @_abc_1.abstractmethod
     def CreateProvider(
