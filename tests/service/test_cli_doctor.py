@@ -33,5 +33,5 @@ def test_a_nats_that_is_away_is_a_finding(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "reply-engine settings: complete" in done.stdout
-    assert done.stdout.count("NATS can't be reached") == 2
+    assert done.stdout.count("NATS can't be reached") == 3
     assert "is it running, and are user and password right?" in done.stdout

@@ -32,6 +32,7 @@ from support.permissions import PASSWORD, configuration
 from support.postgres import PostgresServer
 
 GATEWAY, ENGINE = "FRONTDESK_CONNECTION_GATEWAY_DATABASE_URL", "FRONTDESK_REPLY_ENGINE_DATABASE_URL"
+AI_PROXY = "FRONTDESK_AI_PROXY_DATABASE_URL"
 WEIRD = 'it\'s "a" 100% $1 :pass\\word'
 STREAM_NAMES = {spec.name for spec in STREAMS} | {f"KV_{spec.name}" for spec in BUCKETS}
 
@@ -61,6 +62,7 @@ def environ(nats_server: NatsServer, postgres: str) -> dict[str, str]:
         "FRONTDESK_ADMIN_DATABASE_URL": postgres,
         GATEWAY: role_url(postgres, f'{own}-Gate"way'),
         ENGINE: role_url(postgres, f"{own}_engine"),
+        AI_PROXY: role_url(postgres, f"{own}_ai_proxy"),
         "FRONTDESK_PROVISION_SECONDS": "15",
     }
 
@@ -126,7 +128,7 @@ async def test_everything_is_made_and_again_changes_nothing(
 async def test_no_role_reads_anothers_schema(environ: dict[str, str]) -> None:
     """A service's role owns its own schema, and reads, uses and makes nothing in any other."""
     await provision(environ, print)
-    for own, other in ((GATEWAY, "reply_engine"), (ENGINE, "connection_gateway")):
+    for own, other in ((GATEWAY, "reply_engine"), (ENGINE, "ai_proxy"), (AI_PROXY, "connection_gateway")):
         connection = await connected(environ[own])
         try:
             for statement in (
@@ -214,6 +216,7 @@ async def test_wrong_urls_are_named(changes: dict[str, str], key: str, problem: 
         "FRONTDESK_ADMIN_DATABASE_URL": "postgresql://admin:pw@db/x",
         GATEWAY: "postgresql://gateway:pw@db/x",
         ENGINE: "postgresql://engine:pw@db/x",
+        AI_PROXY: "postgresql://ai_proxy:pw@db/x",
     }
     for name, value in changes.items():
         environ[name] = value if "/" in value or not value else f"postgresql://{value}:pw@db/x"
@@ -241,6 +244,7 @@ async def test_a_database_that_comes_late_is_waited_for(
         "FRONTDESK_ADMIN_DATABASE_URL": admin,
         GATEWAY: role_url(admin, "gateway"),
         ENGINE: role_url(admin, "engine"),
+        AI_PROXY: role_url(admin, "ai_proxy"),
     }
     await asyncio.to_thread(postgres_server.kill)
     said: list[str] = []

@@ -79,7 +79,7 @@ def test_untyped_tests_and_tools_fail_too(tree: Path) -> None:
 )
 def test_an_import_against_the_layers_fails(tree: Path, module: str, line: str) -> None:
     """Services never import each other, the kit imports none, simulators know no contract."""
-    for name in ("cli", "connection_gateway", "reply_engine", "simulators", "kit", "api"):
+    for name in ("cli", "connection_gateway", "reply_engine", "ai_proxy", "simulators", "kit", "api"):
         (tree / "services/frontdesk" / name).mkdir()
         (tree / "services/frontdesk" / name / "__init__.py").write_text("")
     for name in ("__main__", "fleet", "provision"):
