@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, text
 
+from frontdesk.ai_proxy import readings as of_ai_proxy
+from frontdesk.ai_proxy import topology as ai_proxy_topology
+from frontdesk.ai_proxy.errors import UpstreamMisconfigured
+from frontdesk.ai_proxy.spending import Spending, SpendingLimits
 from frontdesk.api.events.v1.event_pb2 import SESSION_STATE_FAILED
 from frontdesk.connection_gateway import readings as of_gateway
 from frontdesk.fleet import SERVICES
@@ -24,6 +28,7 @@ from frontdesk.kit.telemetry.readings import Readings
 from frontdesk.reply_engine import readings as of_engine
 from frontdesk.reply_engine.tables import chats, outgoing
 from frontdesk.reply_engine.topology import CONSUMERS
+from support.completions import CompletionsBench, provider, says
 from support.metrics import Metrics
 from support.shop import Shop
 
@@ -163,6 +168,48 @@ async def test_a_gateway_tells_of_streams_and_accounts(
         await nats_server.start()
     finally:
         await shop.stop()
+
+
+class Deaf:
+    """A NATS that takes nothing."""
+
+    async def publish_all(self, messages: object) -> None:
+        raise Unavailable("NATS is away")
+
+
+async def test_an_ai_proxy_tells_of_calls_providers_and_spend(
+    nats_server: NatsServer, metrics: Metrics
+) -> None:
+    """Calls under way, providers by their breaker, use that waits for NATS, and events not counted yet."""
+    bus = await Bus.connect(BusSettings(nats_server.url, publish_timeout=1))
+    await ensure_consumer(bus.js, ai_proxy_topology.SPEND)
+    bench = CompletionsBench(provider("wrong"), provider("b", priority=1))
+    clock = bench.clock
+    spending = Spending(Deaf(), Deaf().publish_all, clock, SpendingLimits(hold_s=1))
+    readings = Readings(15, SystemClock(), metrics.meter)
+    of_ai_proxy.add_readings(readings, bus, bench.completions, bench.router, spending)
+    bench.adapter.plays("wrong", [UpstreamMisconfigured("no such key")])
+    bench.adapter.plays("b", says("one", "two"))
+    stream = bench.stream()
+    await anext(stream)
+    await bus.publish(subjects.event("usage", "acc1"), b"", msg_id="1")
+    await readings.read()
+    assert metrics.value("frontdesk_ai_calls") == 1
+    for state, count in (("open", 1), ("closed", 1), ("half_open", 0)):
+        assert metrics.value("frontdesk_ai_providers", frontdesk_ai_breaker=state) == count
+    assert metrics.value("frontdesk_ai_spend_waiting") == 0
+    of_spend = {"messaging_destination_name": "EVENTS", "messaging_consumer_group_name": "ai-proxy"}
+    assert metrics.value("frontdesk_consumer_waiting", **of_spend) == 1
+    await stream.aclose()
+    await spending.record(bench.ledger.spent[0])
+    await clock.advance(bench.router.health(["id-wrong"])[0].open_for_s)
+    await readings.read()
+    assert metrics.value("frontdesk_ai_calls") == 0
+    assert metrics.value("frontdesk_ai_spend_waiting") == 1
+    assert metrics.value("frontdesk_ai_providers", frontdesk_ai_breaker="half_open") == 1
+    assert metrics.value("frontdesk_ai_providers", frontdesk_ai_breaker="open") == 0
+    await spending.stop(0.1)
+    await bus.close()
 
 
 async def test_a_database_that_is_away_is_no_figure(bus: Bus, tmp_path: Path, metrics: Metrics) -> None:

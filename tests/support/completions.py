@@ -308,7 +308,8 @@ class CompletionsBench:
         return text, last
 
     def quiet(self) -> None:
-        """Nothing of a call is left: no place, no timer."""
+        """Nothing of a call is left: no place, no timer, none that counts as under way."""
         views = self.router.health(one.provider_id for one in self.shop.providers)
         assert not any(view.in_flight for view in views)
         assert self.later.waiting == 0
+        assert self.completions.under_way == 0

@@ -7,7 +7,8 @@ know (404) shuts out calls of that model only: one wrong name must not silence t
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+import logging
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from frontdesk.ai_proxy.breaker import Breaker, BreakerSettings, State
 from frontdesk.ai_proxy.errors import UpstreamError, UpstreamLimited, UpstreamMisconfigured, UpstreamRefused
 from frontdesk.ai_proxy.model import Provider
 from frontdesk.kit.clock import Clock
+
+log = logging.getLogger(__name__)
 
 _UNKNOWN_MODEL = 404
 # A limit without any of these is our own: all connections to providers were in use.
@@ -154,6 +157,21 @@ class Permit:
 
     def failed(self, error: UpstreamError, now: float) -> None:
         """The try ended with `error`."""
+        rested_s = self._health.rests_for(self._model)
+        self._judge(error, now)
+        if not rested_s and (rests_s := self._health.rests_for(self._model)):
+            provider = self._health.provider
+            # No name and no message: sellers and providers write those.
+            log.warning(
+                "provider %s of %s is not asked for %.0f s: %s, status %s",
+                provider.provider_id,
+                provider.organization_id,
+                rests_s,
+                error.code,
+                error.facts.get("status", "none"),
+            )
+
+    def _judge(self, error: UpstreamError, now: float) -> None:
         if isinstance(error, UpstreamRefused):
             self.succeeded()
         elif isinstance(error, UpstreamMisconfigured) and error.facts.get("status") == _UNKNOWN_MODEL:
@@ -221,6 +239,11 @@ class Healths:
         fine = HealthView(State.CLOSED, 0.0, 0)
         found = (self._known.get(provider_id) for provider_id in provider_ids)
         return [fine if health is None else health.view() for health in found]
+
+    def count(self) -> dict[State, int]:
+        """How many of them are in each state."""
+        found = Counter(health.view().state for health in self._known.values())
+        return {state: found[state] for state in State}
 
     def _bound(self) -> None:
         if len(self._known) > self._limit:

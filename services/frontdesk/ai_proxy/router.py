@@ -21,7 +21,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from frontdesk.ai_proxy.breaker import BreakerSettings
+from frontdesk.ai_proxy.breaker import BreakerSettings, State
 from frontdesk.ai_proxy.catalog import Candidate, draw
 from frontdesk.ai_proxy.errors import (
     UpstreamError,
@@ -185,6 +185,10 @@ class Router:
     def health(self, provider_ids: Iterable[str]) -> list[HealthView]:
         """How providers do on this replica."""
         return self._healths.view(provider_ids)
+
+    def states(self) -> dict[State, int]:
+        """How many of the providers that were asked last are in each state."""
+        return self._healths.count()
 
     def _drawn(self, course: Course) -> deque[Candidate]:
         return deque(draw(course.candidates, self._draws))

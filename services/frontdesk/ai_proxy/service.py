@@ -29,6 +29,7 @@ from frontdesk.ai_proxy.openai_door.door import OpenAiDoor
 from frontdesk.ai_proxy.providers.http import ProviderHttp
 from frontdesk.ai_proxy.providers.kinds import adapters
 from frontdesk.ai_proxy.providers.offline import Offline
+from frontdesk.ai_proxy.readings import add_readings
 from frontdesk.ai_proxy.retention import Retention
 from frontdesk.ai_proxy.router import Router, RouterSettings
 from frontdesk.ai_proxy.rpc.ai import AiServicer
@@ -48,6 +49,7 @@ from frontdesk.api.ai.v1.policy_service_pb2_grpc import add_PolicyServiceService
 from frontdesk.api.ai.v1.provider_service_pb2_grpc import add_ProviderServiceServicer_to_server
 from frontdesk.kit import tasks
 from frontdesk.kit.bus import Consumer
+from frontdesk.kit.bus.awake import StaysAwake
 from frontdesk.kit.bus.connection import bus_settings
 from frontdesk.kit.clock import Clock, SystemClock
 from frontdesk.kit.database import DatabaseOptions
@@ -56,6 +58,7 @@ from frontdesk.kit.rpc.channel import NatsChannel
 from frontdesk.kit.rpc.server import RpcServer
 from frontdesk.kit.secrets import SecretBox
 from frontdesk.kit.stores import open_stores
+from frontdesk.kit.telemetry.readings import Readings
 
 SCHEMA = "ai_proxy"
 VERSIONS = Path(__file__).parent / "migrations" / "versions"
@@ -80,6 +83,8 @@ class AiProxy:
         self._clock = clock or SystemClock()
         self._patience = Patience(log.warning, self._clock)
         self._started = False
+        self._readings: Readings | None = None
+        self._seen = 0
         self.registrations: list[Registration] = []
 
     async def start(self) -> None:
@@ -107,7 +112,14 @@ class AiProxy:
             self.bus, SPEND, self._writer.on_spend, max_batch=500, parallel=1, gather_s=SETTLE_S
         )
         self._spawn(f"{NAME} {SPEND.stream}", self._consumer.run())
-        self._sweeping = self._spawn(f"{NAME} retention", self._retention.run())
+        self._beside = [
+            self._spawn(f"{NAME} retention", self._retention.run()),
+            self._spawn(f"{NAME} lease", StaysAwake(self.bus, NAME, self._worked, self._clock).run()),
+        ]
+        if settings.measures:
+            self._readings = Readings(settings.readings_seconds, self._clock)
+            add_readings(self._readings, self.bus, self.completions, self._router, self._spending)
+            self._spawn(f"{NAME} readings", self._readings.run())
         self._started = True
 
     def _wire(self, settings: AiProxySettings, clock: Clock) -> None:
@@ -128,7 +140,7 @@ class AiProxy:
             stream_bytes=settings.ai_stream_megabytes * MIB,
             clock=clock,
         )
-        router = Router(
+        router = self._router = Router(
             adapters(self._http, event_bytes=settings.ai_event_megabytes * MIB),
             clock,
             _router_settings(settings),
@@ -190,6 +202,11 @@ class AiProxy:
         )
         self._retention = Retention(self.database, clock, settings.spend_days)
 
+    def _worked(self) -> bool:
+        """Whether models were asked since this was, or are being asked."""
+        before, self._seen = self._seen, self.completions.begun
+        return self._seen > before or self.completions.under_way > 0
+
     async def _budgets_of(self, organization_id: str) -> tuple[BudgetDefinition, ...]:
         return (await self._shops.get(organization_id)).budgets
 
@@ -206,7 +223,9 @@ class AiProxy:
 
     async def stop(self, deadline_s: float) -> None:
         """Let calls end, tell what they used, close."""
-        await tasks.end([self._sweeping])
+        if self._readings is not None:
+            self._readings.stop()
+        await tasks.end(self._beside)
         await self.rpc.drain(deadline_s * 0.5)
         await self._filler.close()
         await self.completions.close()

@@ -194,6 +194,26 @@ async def test_an_open_breaker_is_passed_by_and_tried_later(two: Bench) -> None:
     assert two.adapter.asked == ["a", "b"] * 3 + ["b", "a"]
 
 
+async def test_a_provider_that_is_left_alone_is_logged_once(
+    two: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By its id and its organization's, for how long and why; not by names or words of others."""
+    wrong = UpstreamMisconfigured("the key is not accepted", status=401)
+    wrong.detail = "key sk-1 of the shop"
+    two.adapter.plays("a", [wrong])
+    await two.complete()
+    await two.complete()
+    assert two.router.states() == {State.CLOSED: 1, State.OPEN: 1, State.HALF_OPEN: 0}
+    await two.clock.advance(30)
+    assert two.router.states() == {State.CLOSED: 1, State.OPEN: 0, State.HALF_OPEN: 1}
+    two.adapter.plays("a", [AWAY])
+    await two.complete()
+    assert [one.getMessage() for one in caplog.records if one.name.endswith("health")] == [
+        "provider id-a of org is not asked for 30 s: FAILED_PRECONDITION, status 401",
+        "provider id-a of org is not asked for 60 s: UNAVAILABLE, status none",
+    ]
+
+
 async def test_a_breaker_that_opens_ends_the_tries() -> None:
     """Other calls' failures count: the provider is not asked again after the back-off."""
     bench = Bench(provider("a"))

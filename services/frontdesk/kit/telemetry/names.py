@@ -38,6 +38,10 @@ SENDS_UNREPORTED = "frontdesk.sends.unreported"
 CHAT_SOCKETS = "frontdesk.chat.sockets"
 CHAT_ANSWERS = "frontdesk.chat.answers"
 CHAT_ANSWERS_SIZE = "frontdesk.chat.answers.size"
+AI_CALLS = "frontdesk.ai.calls"
+AI_PROVIDERS = "frontdesk.ai.providers"
+AI_BREAKER = "frontdesk.ai.breaker"
+AI_SPEND_WAITING = "frontdesk.ai.spend.waiting"
 
 HTTP_SCOPE = "frontdesk.kit.http"
 
