@@ -121,6 +121,7 @@ def test_json_says_what_python_can() -> None:
         ({"behaviours": [{"between_ms": 10**9}]}, "between_ms"),
         ({"behaviours": [{"door": "none"}]}, "door"),
         ({"behaviours": [{"framing": ["odd"]}]}, "framing"),
+        ({"behaviours": [{"echo": "("}]}, "echo"),
         ({"behaviours": [{"pieces": "ab"}]}, "behaviours[0].pieces"),
         ({"behaviours": [{"reasoning": [1]}]}, "behaviours[0].reasoning"),
         ({"behaviours": [{"tool_calls": {}}]}, "behaviours[0].tool_calls"),

@@ -45,6 +45,16 @@ def test_plain_answer_names_the_last_words_of_the_user() -> None:
     assert said.usage == Tokens(6 + 5 + 5 + 6, len(said.pieces), 0, 0)
 
 
+def test_a_behaviour_echoes_what_it_is_told_to_find() -> None:
+    """Nothing is there when it finds nothing; braces stay without an expression."""
+    assert (
+        compose(asked(), Behaviour(text='{"text": "{echo}好"}', echo="手.|在")).text
+        == '{"text": "手机 在好"}'
+    )
+    assert compose(asked(), Behaviour(text="<{echo}>", echo="#")).text == "<>"
+    assert compose(asked(), Behaviour(text="<{echo}>")).text == "<{echo}>"
+
+
 def test_most_tokens_cut_the_answer() -> None:
     """An answer longer than `max_tokens` ends with `length`."""
     said = compose(asked(max_tokens=2), None)

@@ -29,6 +29,7 @@ head a `cut` is a `close`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -93,6 +94,8 @@ class Behaviour:
 
     text: str | None = None
     """Split into pieces of a few letters; `pieces` are written as they are."""
+    echo: str = ""
+    """A regular expression: what it finds in the words of the user stands for `{echo}` in `text`."""
     pieces: tuple[str, ...] = ()
     reasoning: tuple[str, ...] = ()
     tool_calls: tuple[ToolSaid, ...] = ()
@@ -164,6 +167,10 @@ class Script:
 def check(behaviour: Behaviour) -> None:
     """Raise InvalidArgument naming the field that no simulator could follow."""
     _one_of("door", behaviour.door, ("", *DOORS))
+    try:
+        re.compile(behaviour.echo)
+    except re.error as error:
+        raise InvalidArgument("echo", f"is no regular expression: {error}") from error
     for framing in behaviour.framing:
         _one_of("framing", framing, FRAMINGS)
     for name in ("head_ms", "first_ms", "between_ms"):

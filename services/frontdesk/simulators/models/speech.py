@@ -88,7 +88,7 @@ def compose(asked: Asked, behaviour: Behaviour | None) -> Said:
     tools = behaviour.tool_calls
     pieces = behaviour.pieces
     if not pieces and behaviour.text is not None:
-        pieces = split(behaviour.text, PIECE)
+        pieces = split(_text(asked, behaviour), PIECE)
     elif not pieces and not tools:
         pieces, tools = _plain(asked)
     prefix = "toolu" if asked.door == "anthropic" else "call"
@@ -144,6 +144,14 @@ def vectors(asked: Asked) -> list[list[float]]:
 def instance(schema: Mapping[str, Any], words: str) -> Any:
     """A value that the JSON Schema allows, with `words` wherever it wants any text."""
     return _instance(schema, schema, words, SCHEMA_DEPTH)
+
+
+def _text(asked: Asked, behaviour: Behaviour) -> str:
+    text = behaviour.text or ""
+    if not behaviour.echo:
+        return text
+    found = (one[0] for one in re.finditer(behaviour.echo, asked.last_words))
+    return text.replace("{echo}", " ".join(found))
 
 
 def _plain(asked: Asked) -> tuple[tuple[str, ...], tuple[ToolSaid, ...]]:
