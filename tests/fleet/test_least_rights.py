@@ -9,15 +9,19 @@ import nats
 import pytest
 from sqlalchemy import make_url
 
+from frontdesk.api.ai.v1 import ai_service_pb2 as ai_pb
+from frontdesk.api.ai.v1.ai_service_pb2_grpc import AiServiceStub
 from frontdesk.api.fleet.v1 import fleet_service_pb2 as pb
 from frontdesk.api.fleet.v1.fleet_service_pb2_grpc import FleetServiceStub
 from frontdesk.kit.rpc.channel import NatsChannel
 from frontdesk.provision import provision
+from support.marketplace import AI_ECHO, AI_QUESTION, ORGANIZATION
 from support.metrics import parse
 from support.permissions import PASSWORD, configuration
 from support.processes import Fleet
+from support.waiting import until_async
 
-SERVICES = ("connection-gateway", "reply-engine")
+SERVICES = ("connection-gateway", "reply-engine", "ai-proxy")
 
 
 def database_url(admin: str, service: str) -> str:
@@ -29,8 +33,12 @@ def database_url(admin: str, service: str) -> str:
 @pytest.fixture
 async def fleet(tmp_path: Path, postgres: str) -> AsyncIterator[Fleet]:
     databases = {service: database_url(postgres, service) for service in SERVICES}
-    settings = {"OTEL_SDK_DISABLED": "false", "FRONTDESK_READINGS_SECONDS": "1"}
-    fleet = Fleet(tmp_path, gateways=0, engines=0, databases=databases, settings=settings)
+    settings = {
+        "OTEL_SDK_DISABLED": "false",
+        "FRONTDESK_READINGS_SECONDS": "1",
+        "FRONTDESK_AI_PRIVATE_UPSTREAMS": "true",
+    }
+    fleet = Fleet(tmp_path, gateways=0, engines=0, models=True, databases=databases, settings=settings)
     fleet.nats.extra_config = configuration((fleet.nats.user, fleet.nats.password))
     await fleet.start()
     environ = {
@@ -40,6 +48,7 @@ async def fleet(tmp_path: Path, postgres: str) -> AsyncIterator[Fleet]:
         "FRONTDESK_ADMIN_DATABASE_URL": postgres,
         "FRONTDESK_CONNECTION_GATEWAY_DATABASE_URL": databases["connection-gateway"],
         "FRONTDESK_REPLY_ENGINE_DATABASE_URL": databases["reply-engine"],
+        "FRONTDESK_AI_PROXY_DATABASE_URL": databases["ai-proxy"],
         "FRONTDESK_PROVISION_SECONDS": "20",
     }
     await provision(environ, print)
@@ -53,8 +62,9 @@ async def fleet(tmp_path: Path, postgres: str) -> AsyncIterator[Fleet]:
 
 
 async def test_a_buyer_is_answered_under_least_rights(fleet: Fleet) -> None:
-    """Services that may make neither streams nor schemas start, answer, hand over and refuse nobody."""
-    await fleet.add_accounts(2, debounce_ms=200)
+    """Services that may make neither streams nor schemas start, answer by rule and by AI, hand over, count
+    what models used, and refuse nobody."""
+    await fleet.add_accounts(2, debounce_ms=200, ai=True)
     await fleet.add_rule("available", "yes: {send_message}")
     load = await fleet.load(messages=10, text="is #{n} available")
     verdict = await fleet.until_answered(load, 30)
@@ -69,10 +79,17 @@ async def test_a_buyer_is_answered_under_least_rights(fleet: Fleet) -> None:
     load = await fleet.load(messages=10, text="is #{n} available")
     verdict = await fleet.until_answered(load, 30)
     assert (verdict["answered"], verdict["waiting"]) == (10, 0)
+    await fleet.answer_by_ai(fleet.models_url)
+    async with fleet.http.put(f"{fleet.models_url}/control/script", json={"behaviours": [AI_ECHO]}):
+        pass
+    load = await fleet.load(messages=10, text=AI_QUESTION)
+    verdict = await fleet.until_answered(load, 30)
+    assert (verdict["answered"], verdict["waiting"]) == (10, 0)
+    await _chat(fleet)
     nc = await nats.connect(fleet.nats.url)
-    picture = await FleetServiceStub(NatsChannel(nc, shards=64, caller="test")).GetFleet(
-        pb.GetFleetRequest(), timeout=5
-    )
+    channel = NatsChannel(nc, shards=64, caller="test")
+    assert (await _counted(fleet, channel)).failed == 0
+    picture = await FleetServiceStub(channel).GetFleet(pb.GetFleetRequest(), timeout=5)
     assert [one.presence for one in picture.replicas] == [pb.PRESENCE_LIVE, pb.PRESENCE_LIVE]
     assert not any(stream.problem for stream in picture.streams)
     await nc.close()
@@ -84,3 +101,32 @@ async def test_a_buyer_is_answered_under_least_rights(fleet: Fleet) -> None:
         assert max(told["frontdesk_reading_age_seconds"].values()) < 10
     log = (fleet.folder / "nats" / "nats.log").read_text()
     assert [line for line in log.splitlines() if "Violation" in line] == []
+
+
+async def _chat(fleet: Fleet) -> None:
+    """A person asks the model at the gateway."""
+    url = f"http://127.0.0.1:{fleet.http_port('connection-gateway-0')}/chat"
+    headers = {"Authorization": f"Bearer {fleet.token(ORGANIZATION)}"}
+    async with fleet.http.ws_connect(url, headers=headers, protocols=["frontdesk.v1"]) as socket:
+        await socket.send_json({"type": "ask", "text": "and #0?"})
+        frames = [await socket.receive_json(timeout=10)]
+        while frames[-1]["type"] not in ("done", "error"):
+            frames.append(await socket.receive_json(timeout=10))
+    assert frames[-1]["type"] == "done", frames[-1]
+
+
+async def _counted(fleet: Fleet, channel: NatsChannel) -> ai_pb.UsageSum:
+    """What calls of models used, as soon as those that the model got are counted."""
+    async with fleet.http.get(f"{fleet.models_url}/control/log") as response:
+        made = (await response.json())["total"]
+    request = ai_pb.GetUsageRequest(organization_id=ORGANIZATION)
+    found = ai_pb.GetUsageResponse()
+
+    async def counted() -> bool:
+        found.CopyFrom(await AiServiceStub(channel).GetUsage(request, timeout=5))
+        return any(one.calls >= made for one in found.sums)
+
+    await until_async(counted)
+    (only,) = found.sums
+    assert only.calls == made
+    return only

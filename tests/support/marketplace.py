@@ -14,11 +14,18 @@ import aiohttp
 
 from frontdesk.api.accounts.v1 import account_service_pb2 as accounts_pb
 from frontdesk.api.accounts.v1.account_service_pb2_grpc import AccountServiceStub
+from frontdesk.api.ai.v1 import provider_service_pb2 as providers_pb
+from frontdesk.api.ai.v1.provider_service_pb2_grpc import ProviderServiceStub
 from frontdesk.api.replies.v1 import reply_service_pb2, rule_pb2, rule_service_pb2
 from frontdesk.api.replies.v1.reply_service_pb2_grpc import ReplyServiceStub
 from frontdesk.api.replies.v1.rule_service_pb2_grpc import RuleServiceStub
 
 ORGANIZATION = "bench"
+CHAIN = ("account", "global", "ai", "default")
+# What the models simulator says, so that a load sees which question it is for; as fast as a quick model.
+AI_ECHO = {"text": '{"text": "AI: {echo}", "confidence": 0.9}', "echo": r"#\d+", "first_ms": 200}
+AI_QUESTION = "what do you think of #{n}"
+DEFAULT_REPLY = "one moment: {send_message}"
 
 
 class Marketplace:
@@ -43,11 +50,11 @@ class Marketplace:
     # What a seller sets up.
 
     async def add_accounts(
-        self, count: int, *, connect: bool = True, debounce_ms: int | None = 0
+        self, count: int, *, connect: bool = True, debounce_ms: int | None = 0, ai: bool = False
     ) -> list[str]:
         """Make accounts at the platform and in the gateway; returns their ids at the platform.
 
-        `debounce_ms` None leaves their reply settings alone (no engine runs).
+        `debounce_ms` None leaves their reply settings alone (no engine runs); `ai` turns their AI step on.
         """
         made = (await self.control("accounts", {"count": count, "prefix": "shop"}))["accounts"]
         stub, replies = AccountServiceStub(self.channel), ReplyServiceStub(self.channel)
@@ -67,7 +74,8 @@ class Marketplace:
                     settings = reply_service_pb2.ReplySettings(
                         account_id=created.account.account_id,
                         debounce_ms=debounce_ms,
-                        chain=["account", "global", "default"],
+                        chain=CHAIN,
+                        ai_enabled=ai,
                         takeover_minutes=10,
                         replies_per_minute=60,
                         time_zone="Asia/Shanghai",
@@ -101,6 +109,30 @@ class Marketplace:
         )
         await RuleServiceStub(self.channel).CreateRule(
             rule_service_pb2.CreateRuleRequest(rule=rule), timeout=30
+        )
+
+    async def answer_by_ai(self, url: str) -> None:
+        """A model at `url`, the simulator, for what no rule answers; a default reply for what it doesn't."""
+        model = providers_pb.Model(name="default", upstream_name="sim")
+        provider = providers_pb.Provider(
+            organization_id=ORGANIZATION,
+            name="simulated",
+            kind=providers_pb.PROVIDER_KIND_OPENAI,
+            base_url=f"{url}/v1",
+            api_key="sk-simulated",
+            models=[model],
+        )
+        await ProviderServiceStub(self.channel).CreateProvider(
+            providers_pb.CreateProviderRequest(provider=provider), timeout=30
+        )
+        reply = rule_pb2.DefaultReply(
+            organization_id=ORGANIZATION,
+            scope=rule_pb2.SCOPE_GLOBAL,
+            enabled=True,
+            parts=[rule_pb2.Part(text=DEFAULT_REPLY)],
+        )
+        await RuleServiceStub(self.channel).SetDefaultReply(
+            rule_service_pb2.SetDefaultReplyRequest(default_reply=reply), timeout=30
         )
 
     async def load(self, **wanted: object) -> str:

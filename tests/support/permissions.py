@@ -10,8 +10,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from frontdesk.ai_proxy import topology as ai_proxy
 from frontdesk.kit import subjects
-from frontdesk.reply_engine.topology import CONSUMERS
+from frontdesk.kit.bus.topology import ConsumerSpec
+from frontdesk.reply_engine import topology as reply_engine
 
 PASSWORD = "of-{}"
 
@@ -33,6 +35,10 @@ def _consume(stream: str, name: str, *, own: bool = False) -> tuple[str, ...]:
         f"$JS.ACK.{stream}.{name}.>",
         *(making if own else ()),
     )
+
+
+def _consume_all(specs: tuple[ConsumerSpec, ...]) -> tuple[str, ...]:
+    return tuple(subject for spec in specs for subject in _consume(spec.stream, spec.name))
 
 
 # Everybody: look at streams, answer callers, wake who sleeps, tell what happened, bury, count crashes.
@@ -83,8 +89,8 @@ RIGHTS = {
             "timer.>",
             "$JS.API.STREAM.PURGE.TIMERS",
             "rpc.frontdesk.api.accounts.>",
-            "rpc.frontdesk.api.ai.>",
-            *(subject for spec in CONSUMERS for subject in _consume(spec.stream, spec.name)),
+            "rpc.frontdesk.api.ai.v1.AiService.>",
+            *_consume_all(reply_engine.CONSUMERS),
         ),
         subscribe=(
             f"{subjects.inbox('reply-engine')}.>",
@@ -92,6 +98,11 @@ RIGHTS = {
             "rpc.frontdesk.api.chats.>",
             "event.>",
         ),
+    ),
+    # It answers and calls nobody; what a call used it tells as anybody tells events.
+    "ai-proxy": Rights(
+        publish=(*_ALL, *_consume_all(ai_proxy.CONSUMERS)),
+        subscribe=(f"{subjects.inbox('ai-proxy')}.>", "rpc.frontdesk.api.ai.>"),
     ),
     # A service that has nothing to do with buyers' messages.
     "notifier": Rights((*_ALL, "notify.*"), (f"{subjects.inbox('notifier')}.>", "event.>")),

@@ -12,7 +12,7 @@ publish:
   - timer.>
   - $JS.API.STREAM.PURGE.TIMERS
   - rpc.frontdesk.api.accounts.>
-  - rpc.frontdesk.api.ai.>
+  - rpc.frontdesk.api.ai.v1.AiService.>
   {{- range splitList " " (include "frontdesk.streams.reply-engine" .) }}
   - $JS.API.CONSUMER.INFO.{{ . }}.reply-engine
   - $JS.API.CONSUMER.MSG.NEXT.{{ . }}.reply-engine
