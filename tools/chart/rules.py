@@ -142,7 +142,9 @@ def consumers(manifests: Manifests) -> Iterator[str]:
         wanted = {(spec.stream, spec.name) for spec in fleet.SERVICES[name].consumers}
         wanted.add((subjects.WAKE, subjects.wake_consumer(name)))
         watched = {
-            (one["metadata"]["stream"], one["metadata"]["consumer"]) for one in item["spec"]["triggers"]
+            (one["metadata"]["stream"], one["metadata"]["consumer"])
+            for one in item["spec"]["triggers"]
+            if one["type"] == "nats-jetstream"
         }
         if watched != wanted:
             yield f"ScaledObject/{item['metadata']['name']}: watches {watched}, not {wanted}"

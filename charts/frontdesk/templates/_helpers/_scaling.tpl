@@ -30,7 +30,8 @@ spec:
 {{/*
 By the lag of a service's JetStream consumers, down to zero. Its WAKE consumer is added: a message there means that
 somebody calls. The provision Job makes all of
-them before any pod: KEDA takes a missing consumer for an error and scales no more.
+them before any pod: KEDA takes a missing consumer for an error and scales no more. With "cpu" also by CPU from one
+replica on, for a service whose work stands in no stream.
 */}}
 {{- define "frontdesk.scaledObject" -}}
 {{- $keda := .values.keda -}}
@@ -78,6 +79,13 @@ spec:
         consumer: {{ .consumer }}
         lagThreshold: {{ .lag | quote }}
         activationLagThreshold: "0"
+    {{- end }}
+    {{- if .cpu }}
+    - type: cpu
+      name: cpu
+      metricType: Utilization
+      metadata:
+        value: {{ .values.autoscaling.targetCPU | quote }}
     {{- end }}
 {{- end -}}
 

@@ -98,6 +98,43 @@
   annotations:
     summary: '{{ "{{" }} $value {{ "}}" }} chats wait for a person.'
     runbook: Answer them; or is the stop switch on, is a rule missing, is the AI away? `frontdesk chat list --waiting` has them.
+- alert: FrontdeskSpendWaits
+  expr: max(frontdesk_ai_spend_waiting{ {{- $here -}} }) > 0
+  for: 5m
+  labels: {severity: critical}
+  annotations:
+    summary: What models used can not be told; when too much waits no call of a model begins.
+    runbook: NATS does not take events. Is it there, is EVENTS or its disk full? The log of ai-proxy has the reason.
+- alert: FrontdeskSpendBehind
+  expr: max(frontdesk_consumer_waiting{ {{- $here -}} ,messaging_destination_name="EVENTS",messaging_consumer_group_name="ai-proxy"}) > {{ $limits.waitingMessages }}
+  for: 5m
+  labels: {severity: warning}
+  annotations:
+    summary: What models used is not counted in time; budgets hold what was set aside meanwhile.
+    runbook: Is an ai-proxy ready, is its database slow? It counts by batches of 500.
+- alert: FrontdeskAiProviderOpen
+  expr: max by (pod) (max_over_time(frontdesk_ai_providers{ {{- $here -}} ,frontdesk_ai_breaker="open"}[5m])) > 0
+  for: 15m
+  labels: {severity: warning}
+  annotations:
+    summary: '{{ "{{" }} $value {{ "}}" }} providers of models fail so often that {{ "{{" }} $labels.pod {{ "}}" }} leaves them alone.'
+    runbook: Its log names each with its organization and why; `frontdesk provider test` there tries one. 401 and 403 want a new key.
+{{- $calls := "gen_ai_client_operation_duration_seconds_count" }}
+{{- $failed := "error_type=~\"UNAVAILABLE|DEADLINE_EXCEEDED|FAILED_PRECONDITION|INTERNAL\"" }}
+- alert: FrontdeskAiCallsFail
+  expr: sum(rate({{ $calls }}{ {{- $here -}} ,{{ $failed }}}[10m])) / sum(rate({{ $calls }}{ {{- $here -}} }[10m])) > {{ divf $limits.failingAiPercent 100 }} and sum(increase({{ $calls }}{ {{- $here -}} ,{{ $failed }}}[10m])) > 10
+  for: 10m
+  labels: {severity: warning}
+  annotations:
+    summary: '{{ "{{" }} $value | humanizePercentage {{ "}}" }} of the calls of models fail.'
+    runbook: By error_type, FAILED_PRECONDITION is a key, an address or a model that is wrong; the others are a provider that is away or slow. See FrontdeskAiProviderOpen.
+- alert: FrontdeskAiSlow
+  expr: histogram_quantile(0.95, sum by (le) (rate(gen_ai_server_time_to_first_token_seconds_bucket{ {{- $here -}} }[10m]))) > {{ $limits.firstTokenSeconds }}
+  for: 10m
+  labels: {severity: warning}
+  annotations:
+    summary: Streamed answers begin late, one in twenty after {{ "{{" }} $value | humanizeDuration {{ "}}" }}.
+    runbook: The dashboard has it by model. A provider that is slow can be given less weight, or FRONTDESK_AI_HEDGE_MILLISECONDS asks the next one too.
 - alert: FrontdeskReadingsOld
   expr: max by (pod, frontdesk_reading) (frontdesk_reading_age_seconds{ {{- $here -}} }) > {{ $limits.readingSeconds }}
   for: 2m
