@@ -115,6 +115,7 @@ def test_json_says_what_python_can() -> None:
         ({"behaviours": [{}] * (MAX_BEHAVIOURS + 1)}, "behaviours"),
         ({"behaviours": [1]}, "behaviours[0]"),
         ({"behaviours": [{"modle": "m"}]}, "behaviours[0].modle"),
+        ({"behaviours": [{"says": "print"}]}, "behaviours[0].says"),
         ({"behaviours": [{"model": 1}]}, "behaviours[0].model"),
         ({"behaviours": [{"times": True}]}, "behaviours[0].times"),
         ({"behaviours": [{"times": -1}]}, "times"),

@@ -63,6 +63,13 @@ def test_most_tokens_cut_the_answer() -> None:
     assert compose(asked(max_tokens=200), None).finish == "stop"
 
 
+def test_what_is_said_can_be_made_of_what_is_asked() -> None:
+    """A function of the call makes the text, unless the behaviour has one."""
+    told = Behaviour(says=lambda asked: f"{asked.turns[0].text}，{asked.last_words}")
+    assert compose(asked(), told).text == "你是店主，手机在吗"
+    assert compose(asked(), Behaviour(text="", says=lambda asked: "不")).text == ""
+
+
 def test_behaviour_says_everything_itself() -> None:
     """Thoughts come first, then text, then the calls of tools in pieces that join to the arguments."""
     arguments = '{"item": "手机", "price": "1999.00"}'

@@ -6,6 +6,7 @@ A call that nothing fits gets the plain answer of speech.py.
 
     server.script.add(Behaviour(model="m", pieces=("你", "好"), between_ms=20))
     server.script.add(Behaviour(words="慢", fault=Fault("stall", after=2)))
+    server.script.add(Behaviour(says=lambda asked: asked.turns[0].text))
     PUT /control/script
     {"behaviours": [{"model": "m", "times": 1, "fault": {"kind": "status", "status": 429}}]}
 
@@ -35,6 +36,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from frontdesk.kit.errors import InvalidArgument
+from frontdesk.simulators.models.asked import Asked
+
+Says = Callable[[Asked], str]
 
 BEFORE_HEAD = -1
 MAX_BEHAVIOURS = 1_000
@@ -96,6 +100,8 @@ class Behaviour:
     """Split into pieces of a few letters; `pieces` are written as they are."""
     echo: str = ""
     """A regular expression: what it finds in the words of the user stands for `{echo}` in `text`."""
+    says: Says | None = None
+    """Makes the text of what was asked, where there is no `text`; only for scripts of the same process."""
     pieces: tuple[str, ...] = ()
     reasoning: tuple[str, ...] = ()
     tool_calls: tuple[ToolSaid, ...] = ()
@@ -200,6 +206,8 @@ def behaviours_of(body: object) -> tuple[Behaviour, ...]:
 
 def _behaviour(path: str, given: object) -> Behaviour:
     values = _object(path, given, Behaviour)
+    if "says" in values:
+        raise InvalidArgument(f"{path}.says", "is no field")
     readers: dict[str, Callable[[str, object], object]] = {
         "pieces": _texts,
         "reasoning": _texts,

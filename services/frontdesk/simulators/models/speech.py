@@ -87,8 +87,9 @@ def compose(asked: Asked, behaviour: Behaviour | None) -> Said:
         return Said((), (), (), "content_filter", _usage(asked, behaviour, 0), True)
     tools = behaviour.tool_calls
     pieces = behaviour.pieces
-    if not pieces and behaviour.text is not None:
-        pieces = split(_text(asked, behaviour), PIECE)
+    text = _text(asked, behaviour)
+    if not pieces and text is not None:
+        pieces = split(text, PIECE)
     elif not pieces and not tools:
         pieces, tools = _plain(asked)
     prefix = "toolu" if asked.door == "anthropic" else "call"
@@ -146,8 +147,10 @@ def instance(schema: Mapping[str, Any], words: str) -> Any:
     return _instance(schema, schema, words, SCHEMA_DEPTH)
 
 
-def _text(asked: Asked, behaviour: Behaviour) -> str:
-    text = behaviour.text or ""
+def _text(asked: Asked, behaviour: Behaviour) -> str | None:
+    text = behaviour.text
+    if text is None:
+        return behaviour.says(asked) if behaviour.says is not None else None
     if not behaviour.echo:
         return text
     found = (one[0] for one in re.finditer(behaviour.echo, asked.last_words))
