@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from functools import cache
+from threading import Lock
 
 MAX_WORD = 64  # characters; a longer one is cut, it is no word
 
@@ -41,8 +42,18 @@ _TRADE = """
 """
 
 
-@cache
+_loading = Lock()
+
+
 def _cutter() -> Callable[[str], list[str]]:
+    if not _loaded.cache_info().currsize:
+        with _loading:  # nobody can read the dictionary while a thread adds words to it
+            return _loaded()
+    return _loaded()
+
+
+@cache
+def _loaded() -> Callable[[str], list[str]]:
     """Loads the dictionary: about 0.1 s and 35 MB, once a process and not before it is needed."""
     import rjieba
 
@@ -76,6 +87,6 @@ def _latin(run: str) -> list[str]:
 
 async def words_of(text: str) -> list[str]:
     """As `words`, without holding up the event loop for a long text or for the dictionary."""
-    if len(text) > 2_000 or not _cutter.cache_info().currsize:
+    if len(text) > 2_000 or not _loaded.cache_info().currsize:
         return await asyncio.to_thread(words, text)
     return words(text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 
@@ -60,3 +62,21 @@ async def test_a_long_text_does_not_hold_up_the_loop() -> None:
         turns += 1
     assert turns > 10
     assert await cutting == words(text)
+
+
+AT_ONCE = """
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from frontdesk.ai_proxy.knowledge.segment import words
+together = Barrier(8)
+def first(_):
+    together.wait()
+    return words("全国包邮吗")
+with ThreadPoolExecutor(8) as pool:
+    assert len({tuple(found) for found in pool.map(first, range(8))}) == 1
+"""
+
+
+def test_threads_may_need_the_dictionary_at_once() -> None:
+    """The first texts of a process may come together: one thread loads, the others wait for it."""
+    subprocess.run([sys.executable, "-c", AT_ONCE], check=True, timeout=30)  # noqa: S603 - our own words
