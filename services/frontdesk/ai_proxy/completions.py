@@ -295,10 +295,8 @@ class Completions:
         return sorted(found, key=lambda model: (model.name, model.embeds))
 
     async def has_model(self, organization_id: str, model: str) -> bool:
-        """Whether `complete` would know the name."""
-        if model in ("", DEFAULT_MODEL, OFFLINE):
-            return True
-        return bool((await self._catalog(organization_id)).find(model, embeds=False))
+        """Whether a provider has it; `offline` may answer to its name all the same."""
+        return bool((await self._catalog(organization_id)).find(model or DEFAULT_MODEL, embeds=False))
 
     async def close(self) -> None:
         """Return when every call that ended is recorded."""

@@ -148,10 +148,12 @@ async def test_models_are_listed_by_name_with_who_has_them() -> None:
         ("offline", ("offline",), False),
         ("vectors", ("b",), True),
     ]
-    known = [await bench.completions.has_model(ORGANIZATION, name) for name in ("", "cheap", "vectors", "x")]
-    assert known == [True, True, False, False]
+    names = ("", "cheap", "vectors", "offline")
+    known = [await bench.completions.has_model(ORGANIZATION, name) for name in names]
+    assert known == [False, True, False, False]
     bench.shop = ScriptedShop((provider("a"),))
     assert [one.name for one in await bench.completions.models(ORGANIZATION)] == ["default", "offline"]
+    assert await bench.completions.has_model(ORGANIZATION, "")
 
 
 async def test_vectors_are_reserved_and_recorded() -> None:
