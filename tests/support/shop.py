@@ -1,4 +1,4 @@
-"""The whole of Frontdesk in one process for tests: real NATS, the simulator, gateways and an engine."""
+"""The whole of Frontdesk in one process for tests: real NATS, simulators, and every service."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+from frontdesk.ai_proxy.config import AiProxySettings
+from frontdesk.ai_proxy.service import AiProxy
 from frontdesk.api.accounts.v1 import account_service_pb2 as accounts_pb
 from frontdesk.api.accounts.v1.account_service_pb2_grpc import AccountServiceStub
 from frontdesk.api.accounts.v1.platform_service_pb2_grpc import PlatformServiceStub
@@ -27,6 +29,7 @@ from frontdesk.reply_engine.config import ReplyEngineSettings
 from frontdesk.reply_engine.service import ReplyEngine
 from frontdesk.simulators.goofish.server import GoofishSimulator, SimulatorSettings
 from frontdesk.simulators.goofish.state import Seller
+from frontdesk.simulators.models.server import ModelsServer
 from support.waiting import until
 
 ORGANIZATION = "org"
@@ -44,8 +47,10 @@ class Shop:
         self.crashes: list[BaseException] = []
         self.gateways: list[ConnectionGateway] = []
         self.engines: list[ReplyEngine] = []
+        self.ai_proxies: list[AiProxy] = []
         self.events: list[Event] = []
         self.simulator = GoofishSimulator(SimulatorSettings())
+        self.models = ModelsServer()
 
     async def start(self) -> None:
         """Start the simulator, one gateway and one engine."""
@@ -67,6 +72,10 @@ class Shop:
             await gateway.stop(5)
         for engine in self.engines:
             await engine.stop(3)
+        if self.ai_proxies:
+            for proxy in self.ai_proxies:
+                await proxy.stop(3)
+            await self.models.stop(1)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -112,6 +121,16 @@ class Shop:
         self.engines.append(engine)
         return engine
 
+    async def add_ai(self) -> AiProxy:
+        """An ai-proxy, and the models simulator for its providers to be."""
+        if not self.ai_proxies:
+            await self.models.start()
+        environ = self._environ("ai", FRONTDESK_AI_PRIVATE_UPSTREAMS="true")
+        proxy = AiProxy(load(AiProxySettings, environ), self._spawn)
+        await proxy.start()
+        self.ai_proxies.append(proxy)
+        return proxy
+
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
@@ -127,8 +146,10 @@ class Shop:
 
     # What a seller does.
 
-    async def open(self, name: str = "shop", *, wait: bool = True) -> tuple[Seller, accounts_pb.Account]:
-        """An account at the platform, connected here, that answers without delay."""
+    async def open(
+        self, name: str = "shop", *, wait: bool = True, ai: bool = False
+    ) -> tuple[Seller, accounts_pb.Account]:
+        """An account at the platform, connected here, that answers without delay; with `ai` the AI too."""
         seller = self.simulator.world.add_seller(nickname=name)
         created = await self.accounts.CreateAccount(
             accounts_pb.CreateAccountRequest(
@@ -139,7 +160,8 @@ class Shop:
         settings = reply_service_pb2.ReplySettings(
             account_id=created.account.account_id,
             debounce_ms=0,
-            chain=["account", "global", "default"],
+            chain=["account", "global", "ai", "default"] if ai else ["account", "global", "default"],
+            ai_enabled=ai,
             takeover_minutes=10,
             replies_per_minute=60,
             time_zone="Asia/Shanghai",
@@ -159,6 +181,17 @@ class Shop:
             enabled=True,
         )
         await self.rules.CreateRule(rule_service_pb2.CreateRuleRequest(rule=rule), timeout=10)
+
+    async def default_reply(self, says: str) -> None:
+        """What is said where nothing else answers."""
+        reply = rule_pb2.DefaultReply(
+            organization_id=ORGANIZATION,
+            scope=rule_pb2.SCOPE_GLOBAL,
+            enabled=True,
+            parts=[rule_pb2.Part(text=says)],
+        )
+        request = rule_service_pb2.SetDefaultReplyRequest(default_reply=reply)
+        await self.rules.SetDefaultReply(request, timeout=10)
 
     async def account(self, account_id: str) -> accounts_pb.Account:
         """The account as it is stored."""

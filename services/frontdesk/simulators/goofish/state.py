@@ -198,10 +198,19 @@ class World:
         self.sellers[seller.user_id] = seller
         return seller
 
-    def add_item(self, seller: Seller, title: str, price: str, item_id: str = "", quantity: int = 1) -> Item:
+    def add_item(
+        self,
+        seller: Seller,
+        title: str,
+        price: str,
+        item_id: str = "",
+        quantity: int = 1,
+        description: str = "",
+    ) -> Item:
         """An item on sale; the same id again changes it."""
         item_id = item_id or str(900_000_000_000 + next(self._numbers))
-        item = seller.items[item_id] = Item(item_id, title, price, quantity, f"{title}, as described")
+        description = description or f"{title}, as described"
+        item = seller.items[item_id] = Item(item_id, title, price, quantity, description)
         return item
 
     def chat(self, seller: Seller, buyer: str, item_id: str = "") -> Chat:
