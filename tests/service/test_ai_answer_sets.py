@@ -78,7 +78,7 @@ class Asking:
         ai.models.script.add(Behaviour(model=f"case-{self.number}", says=self.says))
         policy = policies_pb.SetPolicyRequest(policy=self.case.policy(self.organization))
         await ai.policies.SetPolicy(policy, timeout=30)
-        memo = f"暗号 {self.secret('shop')}：最低 多少钱 便宜 打折 规则 标记 指令 人设 联系 怎么 回答 price lowest"
+        memo = f"暗号 {self.secret('shop')}：最低 多少钱 便宜 打折 规则 标记 指令 人设 联系 怎么 price"
         for title, text in (("备忘", memo), (self.case.turns[-1][1], self.case.passage)):
             if text:
                 document = knowledge_pb.Document(

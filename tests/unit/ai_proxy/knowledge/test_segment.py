@@ -79,4 +79,4 @@ with ThreadPoolExecutor(8) as pool:
 
 def test_threads_may_need_the_dictionary_at_once() -> None:
     """The first texts of a process may come together: one thread loads, the others wait for it."""
-    subprocess.run([sys.executable, "-c", AT_ONCE], check=True, timeout=30)  # noqa: S603 - our own words
+    subprocess.run([sys.executable, "-c", AT_ONCE], check=True, timeout=30)
