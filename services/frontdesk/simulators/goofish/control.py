@@ -6,7 +6,7 @@
 | GET /control/status | | accounts, connected, sockets, registrations, kicks, pushes, sends, acks, calls |
 | GET, POST /control/accounts | `{"count", "prefix"}` or `{"accounts": [{"user_id", "nickname"}]}` | all |
 | GET /control/accounts/<id> | | one account with its cookies |
-| POST /control/items | `{"account", "title", "price", "item_id", "quantity"}` | the item |
+| POST /control/items | `{"account", "title", "price", "item_id", "quantity", "description"}` | the item |
 | POST /control/say | `{"account", "buyer", "text", "item_id", "image_url"}` | message_id, chat_id |
 | POST /control/type | `{"account", "buyer", "text"}` | message_id, chat_id; the seller types by hand |
 | GET /control/chats | `?account=` and, for one chat's messages, `&chat=` | chats, or messages |
@@ -200,6 +200,7 @@ class Control:
             fields.text("price", most=20),
             fields.text("item_id", "", most=20),
             int(fields.number("quantity", 1, most=1_000_000)),
+            fields.text("description", ""),
         )
         return _json(dataclasses.asdict(item))
 
