@@ -147,6 +147,30 @@ async def test_the_history_goes_with_the_question(desk: EngineBench, ai: Scripte
     ]
 
 
+async def test_an_answer_on_its_way_is_told(desk: EngineBench, ai: ScriptedAi) -> None:
+    """What was answered and not shown by the platform yet is no open question for the AI, and is told once
+    when it was; what never reached the buyer is not told."""
+    desk.confirm = False
+    for number, text in enumerate(("第一句", "第二句"), 1):
+        await desk.hear(text)
+        await until(lambda many=number: len(desk.said) == many)  # type: ignore[misc]
+    turns = [(turn.author, turn.text) for turn in ai.requests[-1].turns]
+    first = [(ai_pb.AUTHOR_BUYER, "第一句"), (ai_pb.AUTHOR_SELLER, "AI：第一句")]
+    assert turns == [*first, (ai_pb.AUTHOR_BUYER, "第二句")]
+    await desk.report(desk.said[0], SendState.SEND_STATE_CONFIRMED)
+    await desk.report(desk.said[1], SendState.SEND_STATE_DROPPED, "paused")
+
+    async def reported() -> bool:
+        return await Calls(desk).claim(desk.said[1].outgoing_id) == ["paused"]
+
+    await until_async(reported)
+    await desk.hear("第三句")
+    await until(lambda: len(desk.said) == 3)
+    turns = [(turn.author, turn.text) for turn in ai.requests[-1].turns]
+    assert turns[-1] == (ai_pb.AUTHOR_BUYER, "第三句")
+    assert sorted(turns[:-1]) == sorted([*first, (ai_pb.AUTHOR_BUYER, "第二句")])
+
+
 async def test_a_person_is_called_and_the_buyer_is_told(desk: EngineBench, ai: ScriptedAi) -> None:
     """Where the AI wants a person the buyer gets the default reply, one alert calls, and the chat waits for a
     person until one writes, whatever is answered meanwhile."""

@@ -8,7 +8,7 @@ from decimal import Decimal
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from frontdesk.reply_engine.model import AiTurn, MessageState, SendState
+from frontdesk.reply_engine.model import UNREPORTED, AiTurn, MessageState, SendState
 from frontdesk.reply_engine.rules.model import LIMITS
 from frontdesk.reply_engine.tables import decisions, messages, outgoing
 
@@ -34,21 +34,7 @@ class Conversation:
 
 async def read_conversation(connection: AsyncConnection, turn: AiTurn, limit: int) -> Conversation:
     """What was said before `turn`, at most `limit` messages, and its bargain; reads only."""
-    said = await connection.execute(
-        select(messages.c.author, messages.c.text, messages.c.image_urls)
-        .where(
-            messages.c.chat_key == turn.chat_key,
-            messages.c.author != "system",
-            messages.c.state != MessageState.WAITING,
-        )
-        .order_by(messages.c.created_at_ms.desc(), messages.c.message_id.desc())
-        .limit(limit)
-    )
-    turns = [
-        (row.author == "buyer", words)
-        for row in reversed(said.all())
-        if (words := words_of(row.text, bool(row.image_urls)))
-    ]
+    turns = await _read_turns(connection, turn.chat_key, limit)
     offered = await connection.execute(
         select(decisions.c.offered_price)
         .where(
@@ -68,6 +54,45 @@ async def read_conversation(connection: AsyncConnection, turn: AiTurn, limit: in
     )
     prices = [row.offered_price for row in offered]
     return Conversation(tuple(turns), len(prices), min(prices, key=Decimal, default=""))
+
+
+async def _read_turns(connection: AsyncConnection, chat_key: str, limit: int) -> list[tuple[bool, str]]:
+    """(is the buyer, text), oldest first. An answer is told from the moment it is decided: it becomes a message
+    only when the platform has shown it, and until then the model would take its question for a new one."""
+    found = await connection.execute(
+        select(
+            messages.c.author,
+            messages.c.text,
+            messages.c.image_urls,
+            messages.c.created_at_ms,
+            messages.c.decision_id,
+        )
+        .where(
+            messages.c.chat_key == chat_key,
+            messages.c.author != "system",
+            messages.c.state != MessageState.WAITING,
+        )
+        .order_by(messages.c.created_at_ms.desc(), messages.c.message_id.desc())
+        .limit(limit)
+    )
+    said = found.all()
+    on_the_way = await connection.execute(
+        select(outgoing.c.text, outgoing.c.decision_id, outgoing.c.decided_at_ms)
+        .where(outgoing.c.chat_key == chat_key, outgoing.c.state.in_(UNREPORTED))
+        .order_by(outgoing.c.outgoing_id.desc())
+        .limit(limit)
+    )
+    answered: dict[str, int] = {}
+    turns: list[tuple[int, bool, str]] = []
+    for row in reversed(said):
+        answered[row.decision_id] = row.created_at_ms
+        turns.append((row.created_at_ms, row.author == "buyer", words_of(row.text, bool(row.image_urls))))
+    for part in reversed(on_the_way.all()):
+        # The platform's clock may be ahead of ours: an answer comes after what it answers.
+        at_ms = max(part.decided_at_ms, answered.get(part.decision_id, 0))
+        turns.append((at_ms, False, words_of(part.text, has_image=not part.text)))
+    turns.sort(key=lambda turn: turn[0])
+    return [(is_buyer, words) for _at_ms, is_buyer, words in turns[-limit:] if words]
 
 
 def words_of(text: str, has_image: bool) -> str:
