@@ -305,6 +305,53 @@ async def test_a_dead_replica_is_noticed(fleet: Fleet) -> None:
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
+async def test_a_dead_replica_is_noticed_by_a_single_call(fleet: Fleet, replicas: int) -> None:
+    """A call whose replica vanishes without a word fails with UNAVAILABLE long before its deadline, whether
+    or not others are there; calls of theirs go on."""
+    servicers = [(await fleet.replica(name))[0] for name in "ab"[:replicas]]
+    stub = await fleet.stub(probe_s=0.1)
+    calls = [asyncio.ensure_future(stub.Say(pb.SayRequest(text="!wait"), timeout=30)) for _ in range(32)]
+    await eventually(lambda: sum(servicer.calls for servicer in servicers) == 32)
+    await fleet.connections[0].close()  # the first replica's
+    taken = servicers[0].calls
+    await eventually(lambda: sum(call.done() for call in calls) == taken)
+    failed = [call.exception() for call in calls if call.done()]
+    assert taken
+    for error in failed:
+        assert isinstance(error, AioRpcError)
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert error.details() == "the replica of echo that took the call is gone"
+    servicers[-1].release.set()
+    left = await asyncio.gather(*calls, return_exceptions=True)
+    assert sum(isinstance(answer, pb.SayResponse) for answer in left) == 32 - taken
+
+
+async def test_a_long_call_stays(fleet: Fleet) -> None:
+    """One that takes many probes long is answered, once, also by a replica that stops meanwhile."""
+    servicer, server = await fleet.replica()
+    stub = await fleet.stub(probe_s=0.02)
+    call = stub.Say(pb.SayRequest(text="!wait"), timeout=10)
+    await asyncio.wait_for(servicer.hanging.wait(), 5)
+    await fleet.replica("b")
+    stopping = asyncio.create_task(server.drain(10))
+    await asyncio.sleep(0.3)
+    assert not call.done()
+    servicer.release.set()
+    assert (await call).text == "!wait"
+    assert servicer.calls == 1
+    await stopping
+
+
+async def test_a_call_that_nobody_took_is_not_gone(fleet: Fleet) -> None:
+    """While it waits for a replica to come it asks nobody whether it is alive."""
+    stub = await fleet.stub(probe_s=0.02)
+    call = asyncio.ensure_future(stub.Say(pb.SayRequest(text="x"), timeout=10))
+    await asyncio.sleep(0.4)
+    await fleet.replica()
+    assert (await call).text == "x"
+
+
 async def test_a_dead_caller_is_noticed(fleet: Fleet) -> None:
     """A handler whose caller vanishes without a word is cancelled."""
     servicer, server = await fleet.replica("a", **FAST)

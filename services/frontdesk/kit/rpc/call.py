@@ -20,6 +20,8 @@ from frontdesk.kit.wire import nobody_answered
 
 FIRST_BACKOFF_S = 0.05
 MOST_BACKOFF_S = 1.0
+# A busy replica may be late with its sign of life, and is given the time of so many.
+MOST_UNANSWERED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Options:
 class ClientCall:
     """grpc.aio.Call: status, metadata, deadline and cancellation of one call."""
 
+    _sent_again_at = 0.0
+
     def __init__(self, link: Link, spec: Spec, options: Options) -> None:
         self._link = link
         self._spec = spec
@@ -71,7 +75,7 @@ class ClientCall:
         self._timer: asyncio.TimerHandle | None = None
         if options.timeout is not None:
             self._deadline = link.loop.time() + options.timeout
-            self._timer = link.loop.call_later(options.timeout, self._when_late())
+            self._timer = link.loop.call_later(self._first_look_s(options.timeout), self._when_late())
 
     def cancelled(self) -> bool:
         """Whether the call ended with CANCELLED."""
@@ -134,6 +138,9 @@ class ClientCall:
                 if self._code is None:
                     raise
 
+    def _first_look_s(self, timeout: float) -> float:
+        return timeout
+
     def _when_late(self) -> Callable[[], None]:
         return self._on_deadline
 
@@ -187,6 +194,7 @@ class ClientCall:
         delay, self._backoff = self._backoff, min(self._backoff * 2, MOST_BACKOFF_S)
         await self._link.clock.sleep(delay)
         self._nobody = False
+        self._sent_again_at = self._link.loop.time()
         self._transmit()
 
     def _unavailable(self, why: str) -> None:
@@ -235,7 +243,14 @@ class ClientCall:
 
 
 class UnaryUnaryCall(ClientCall):
-    """One request, one response. It is on its way when the object is made."""
+    """One request, one response. It is on its way when the object is made.
+
+    A call that takes long asks every `probe_s` whether a replica works on it, and ends with UNAVAILABLE when
+    none does: a process that died says nothing itself. Short calls pay nothing for it.
+    """
+
+    _probe_address = ""
+    _unanswered = 0
 
     def __init__(self, link: Link, spec: Spec, options: Options, request: Any) -> None:
         super().__init__(link, spec, options)
@@ -271,6 +286,54 @@ class UnaryUnaryCall(ClientCall):
             raise AioRpcError(
                 StatusCode.INTERNAL, details=f"the response could not be deserialized: {error}"
             ) from error
+
+    def _first_look_s(self, timeout: float) -> float:
+        return min(timeout, self._link.config.probe_s)
+
+    def _when_late(self) -> Callable[[], None]:
+        return self._look
+
+    def _look(self) -> None:
+        """The deadline has come, or the time to ask whether anybody works on the call."""
+        left = self.time_remaining()
+        if not left:
+            self._on_deadline()
+            return
+        link = self._link
+        probe_s = link.config.probe_s
+        self._timer = link.loop.call_later(min(left, probe_s), self._look)
+        just_sent = link.loop.time() - self._sent_again_at < probe_s / 2
+        if self._nobody or just_sent or not (link.mailbox.started and link.wire.nc.is_connected):
+            self._unanswered = 0  # nobody took it yet, or nobody can say anything
+        elif self._unanswered >= MOST_UNANSWERED:
+            self._gone()
+        else:
+            self._probe()
+
+    def _probe(self) -> None:
+        link = self._link
+        if not self._probe_address:
+            self._probe_address = link.mailbox.open(self._on_probed)
+        try:
+            link.probe(self._spec.method, self._address, self._probe_address)
+        except FrontdeskError:
+            return  # the connection does not keep up: the replica can't be blamed
+        self._unanswered += 1
+
+    def _on_probed(self, message: Msg) -> None:
+        if nobody_answered(message):
+            self._gone()
+        else:
+            self._unanswered = 0
+
+    def _gone(self) -> None:
+        why = f"the replica of {self._spec.method.deployable} that took the call is gone"
+        self._fail(StatusCode.UNAVAILABLE, why, tell=True)
+
+    def _finish(self, code: StatusCode, details: str, headers: dict[str, str] | None) -> None:
+        if self._probe_address:
+            self._link.mailbox.close(self._probe_address)
+        super()._finish(code, details, headers)
 
     def _on_reply(self, message: Msg) -> None:
         headers = message.headers

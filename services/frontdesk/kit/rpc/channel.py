@@ -32,7 +32,8 @@ class NatsChannel(aio.Channel):
     `wake.<deployable>` is published to JetStream. A unary call without a timeout gets `default_timeout_s`; a
     stream without one lasts as long as it likes, but has to be taken within that time. A call nobody answers
     is tried again, 50 ms to 1 s apart, until its deadline, then fails with UNAVAILABLE; with
-    `wait_for_ready=False` it fails at once. Must be made inside the loop.
+    `wait_for_ready=False` it fails at once. One that was taken and whose replica went away fails with
+    UNAVAILABLE within a few times `probe_s`. Must be made inside the loop.
     """
 
     def __init__(
@@ -47,9 +48,10 @@ class NatsChannel(aio.Channel):
         window: int = 32,
         heartbeat_s: float = 5.0,
         dead_after_s: float = 15.0,
+        probe_s: float = 2.0,
         tracer_provider: TracerProvider | None = None,
     ) -> None:
-        config = LinkConfig(shards, caller, default_timeout_s, window, heartbeat_s, dead_after_s)
+        config = LinkConfig(shards, caller, default_timeout_s, window, heartbeat_s, dead_after_s, probe_s)
         self._link = Link(nc, config, clock or SystemClock(), wake, tracer_provider)
 
     def unary_unary(

@@ -33,7 +33,8 @@ Wake = Callable[[str], Awaitable[None]]
 @dataclass(frozen=True)
 class LinkConfig:
     """`default_timeout_s`: of a unary call without one, and for a stream to be taken. `window`: messages a
-    server may send ahead on a stream. `heartbeat_s`, `dead_after_s`: see kit/rpc/pipe.py."""
+    server may send ahead on a stream. `heartbeat_s`, `dead_after_s`: see kit/rpc/pipe.py. `probe_s`: how
+    often a unary call without an answer asks whether anybody works on it."""
 
     shards: int
     caller: str
@@ -41,6 +42,7 @@ class LinkConfig:
     window: int
     heartbeat_s: float
     dead_after_s: float
+    probe_s: float
 
 
 class Link:
@@ -126,6 +128,10 @@ class Link:
         """Tell whichever replica took the call at `address` that nobody waits for it any more."""
         if self.mailbox.started and not self.wire.nc.is_closed:
             self.wire.send(method.cancel_subject, address.encode())
+
+    def probe(self, method: Method, address: str, reply: str) -> None:
+        """Ask the replica that took the call at `address` to say so to `reply`; raises Unavailable."""
+        self.wire.send(method.alive_subject, address.encode(), reply)
 
     async def close(self) -> None:
         """End everything; calls in flight get UNAVAILABLE."""

@@ -11,8 +11,10 @@ from frontdesk.api.common.v1 import options_pb2
 from frontdesk.kit import subjects
 from frontdesk.kit.errors import InvalidArgument
 
-# Methods no proto has: every replica of a service hears which calls their callers gave up.
+# Methods no proto has: every replica of a service hears which calls their callers gave up, and which their
+# callers wonder about.
 _CANCEL = "_cancel"
+_ALIVE = "_alive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,11 @@ class Method:
     def cancel_subject(self) -> str:
         """Where every replica of the service hears of calls given up."""
         return subjects.rpc(self.service, _CANCEL)
+
+    @property
+    def alive_subject(self) -> str:
+        """Where every replica of the service is asked whether it works on a call."""
+        return subjects.rpc(self.service, _ALIVE)
 
     @property
     def routed(self) -> bool:

@@ -4,7 +4,8 @@ A call is a message to `rpc.<package.Service>.<Method>`, its reply subject is th
 answer goes. Replicas of a deployable form one queue group. Methods routed by account listen on
 `….<Method>.<shard>` instead, for the shards this replica owns, methods routed by replica on
 `….<Method>.at.<replica>`. A call that its caller gives up is named on `….<Service>._cancel`, which every
-replica hears. Streams go on between two inboxes (kit/rpc/pipe.py).
+replica hears; on `….<Service>._alive` the replica that works on the call says so. Streams go on between two
+inboxes (kit/rpc/pipe.py).
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class RpcServer:
         self._tracing = tracing.Tracing("nats", SpanKind.SERVER, tracer_provider)
         self._services: dict[str, dict[str, Served]] = {}
         self._subscriptions: list[Subscription] = []
+        self._to_the_end: list[Subscription] = []
         self._shards: dict[int, list[Subscription]] = {}
         self._calls: dict[str, CallContext] = {}
 
@@ -115,8 +117,9 @@ class RpcServer:
                     await self._subscribe(self._subscriptions, subject, receiver)
                 elif not one.method.by_account:
                     await self._subscribe(self._subscriptions, one.method.subject, receiver, self._deployable)
-            cancel = next(iter(methods.values())).method.cancel_subject
-            await self._subscribe(self._subscriptions, cancel, self._on_cancel)
+            any_method = next(iter(methods.values())).method
+            await self._subscribe(self._subscriptions, any_method.cancel_subject, self._on_cancel)
+            await self._subscribe(self._to_the_end, any_method.alive_subject, self._on_alive)
             _log.info("serving %s", service)
         await self._wire.nc.flush()
 
@@ -148,6 +151,7 @@ class RpcServer:
         self._shards.clear()
         await self._unsubscribe(everything)
         await self._let_finish(list(self._calls.values()), timeout, "the replica is stopping")
+        await self._unsubscribe(self._to_the_end)
         self._pulse.stop()
         await self._mailbox.stop()
         try:
@@ -265,6 +269,10 @@ class RpcServer:
         context = self._calls.get(message.data.decode("ascii", "replace"))
         if context is not None:
             context.end_early(StatusCode.CANCELLED, "the caller cancelled")
+
+    def _on_alive(self, message: Msg) -> None:
+        if message.reply and message.data.decode("ascii", "replace") in self._calls:
+            self._wire.send(message.reply)
 
     def _on_stray(self, message: Msg) -> None:
         unknown = md.status_lines(StatusCode.UNAVAILABLE, "the replica no longer knows this stream", ())
