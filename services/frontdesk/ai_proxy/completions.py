@@ -151,17 +151,6 @@ class Completions:
         self._later = later
         self._catalogs = Catalogs()
         self._ending: set[asyncio.Task[None]] = set()
-        self._begun = self._recorded = 0
-
-    @property
-    def begun(self) -> int:
-        """Calls that began, ever."""
-        return self._begun
-
-    @property
-    def under_way(self) -> int:
-        """Calls that are not recorded yet."""
-        return self._begun - self._recorded
 
     async def complete(
         self, caller: Caller, model: str, prompt: Prompt, within_s: float | None = None
@@ -295,7 +284,7 @@ class Completions:
         return sorted(found, key=lambda model: (model.name, model.embeds))
 
     async def has_model(self, organization_id: str, model: str) -> bool:
-        """Whether a provider has it; `offline` may answer to its name all the same."""
+        """Whether a model answers to the name; `offline` is none."""
         return bool((await self._catalog(organization_id)).find(model or DEFAULT_MODEL, embeds=False))
 
     async def close(self) -> None:
@@ -344,9 +333,7 @@ class Completions:
             self._clock,
             self._settings.answer_characters,
         )
-        span = self._traces.begin(_operation(call), name)
-        self._begun += 1
-        return call, span
+        return call, self._traces.begin(_operation(call), name)
 
     def _cached(self, call: Call, prompt: Prompt) -> CachedAnswer | None:
         if self._cache is None or call.offline:
@@ -461,8 +448,6 @@ class Completions:
                 await self._spending.record(spend)
             except FrontdeskError as error:
                 log.error("call %s is not in the log of what was used: %s", call.call_id, error.code)
-            finally:
-                self._recorded += 1
 
 
 def _operation(call: Call) -> str:

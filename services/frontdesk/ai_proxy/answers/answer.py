@@ -237,6 +237,9 @@ class Answers:
         for _attempt in range(self._limits.attempts):
             completion = await self._completions.complete(caller, chat.policy.model, prompt)
             outcome = completion.outcome
+            if outcome.provider == OFFLINE:
+                # A budget's cheaper model, or the last provider was removed meanwhile.
+                return await self._quote(chat)
             try:
                 result = read_result(completion.answer.text)
             except UnreadableResult:
