@@ -25,11 +25,11 @@ _LANDLINE = re.compile(
 _CARD = re.compile(r"(?<![0-9])[3-6][0-9]{3}(?:[\s-]?[0-9]{4}){3}(?:[0-9]{1,3})?(?![0-9])")
 _SPELLED = re.compile(r"(?:(?:zero|oh|one|two|three|four|five|six|seven|eight|nine)\W*){7,}")
 _MAIL = re.compile(
-    r"[\w.+-]+\s*(?:@|\(at\)|\[at\]|\sat\s|艾特)\s*[\w-]+\s*(?:\.|点|\sdot\s"
-    r"|\(dot\))\s*[a-z]{2,}|[0-9]{5,}@|@[a-z0-9-]+\.com"
+    r"(?<![\w.+-])[\w.+-]+\s*(?:@|\(at\)|\[at\]|\sat\s|艾特)\s*[\w-]+\s*(?:\.|点|\sdot\s"
+    r"|\(dot\))\s*[a-z]{2,}|(?<![0-9])[0-9]{5,}@|@[a-z0-9-]+\.com"
 )
 _LINK = re.compile(
-    r"https?:|www\s*\.|(?<![\w.])[a-z0-9-]+\s?\.\s?(?:com|cn|net|org|top|xyz|me|cc|io|vip|shop"
+    r"https?:|www\s*\.|(?<![\w.])[a-z0-9-]{1,63}\s?\.\s?(?:com|cn|net|org|top|xyz|me|cc|io|vip|shop"
     r"|link|club|ly|co)(?![a-z])"
 )
 _NUMBER_NEAR = re.compile(

@@ -87,7 +87,7 @@ def is_about_price(folded: str) -> bool:
 def _mend_digits(folded: str) -> str:
     """Letters that stand in for digits: 5o元, l00."""
     folded = re.sub(r"(?<=[0-9])o+(?![a-z])", lambda match: "0" * len(match[0]), folded)
-    return re.sub(r"(?<![a-z0-9])[l|]+(?=[0-9o]*[0-9])", lambda match: "1" * len(match[0]), folded)
+    return re.sub(r"(?<![a-z0-9|])[l|]+(?=[0-9o]*[0-9])", lambda match: "1" * len(match[0]), folded)
 
 
 def _in_clause(clause: str, found: Sequence[Number]) -> Iterator[Price]:
