@@ -62,12 +62,13 @@ def _text(lines: list[str]) -> Iterator[Paragraph]:
 _HEADING = re.compile(r"(#{1,6})(?:[ \t]+(.*))?")
 _FENCE = re.compile(r"(`{3,}|~{3,})")
 _RULE = re.compile(r"([-*_][ \t]*){3,}")
-_TABLE_RULE = re.compile(r"[|:\- \t]*-[|:\- \t]*")
+_TABLE_RULE = re.compile(r"[|: \t]*-[|:\- \t]*")
 _ITEM = re.compile(r"(?:[-*+]|\d{1,3}[.)])[ \t]+")
-# Bounded, so that no text makes them slow.
+# Bounded, and what they pass over can't begin one anew, so that no text makes them slow.
+_TARGET = r"\((?:[^()\n]|\([^()\n]{0,200}\)){0,2000}\)"
 _MARKS = (
-    (re.compile(r"!\[([^\]\n]{0,200})\]\([^)\n]{0,2000}\)"), r"\1"),
-    (re.compile(r"\[([^\]\n]{1,200})\]\([^)\n]{0,2000}\)"), r"\1"),
+    (re.compile(rf"!\[([^\[\]\n]{{0,200}})\]{_TARGET}"), r"\1"),
+    (re.compile(rf"\[([^\[\]\n]{{1,200}})\]{_TARGET}"), r"\1"),
     (re.compile(r"(\*\*|__)(?=\S)([^\n]{1,400}?)(?<=\S)\1"), r"\2"),
     (re.compile(r"`([^`\n]{1,400})`"), r"\1"),
 )
