@@ -5,6 +5,7 @@ Whatever the model says, code decides whether it may leave; what may not calls a
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from typing import Protocol
 from frontdesk.ai_proxy.answers.bargain import Room, check_offer, room_of
 from frontdesk.ai_proxy.answers.facts import ItemFacts
 from frontdesk.ai_proxy.answers.filter import find_word, has_contact
+from frontdesk.ai_proxy.answers.fold import bounded
 from frontdesk.ai_proxy.answers.intent import Intent, guess, prompt_of
 from frontdesk.ai_proxy.answers.leak import LeakGuard, limits_of
 from frontdesk.ai_proxy.answers.policy import Policy, StoredPolicy, effective, money
@@ -114,6 +116,7 @@ class AnswerLimits:
 
     turns: int = 20
     turn_chars: int = 2_000
+    item_chars: int = 8_000
     query_chars: int = 1_000
     passages: int = 5
     answer_chars: int = 1_000
@@ -186,8 +189,9 @@ class Answers:
             raise InvalidArgument("bargain.lowest_offer", "must be a decimal number above 0")
         turns = self._turns(request)
         newest = _newest(turns)
+        asked, most = request.item, self._limits.item_chars
         item = ItemFacts(
-            request.item.item_id, request.item.title, request.item.price, request.item.description
+            asked.item_id, bounded(asked.title, most), asked.price, bounded(asked.description, most)
         )
         policy = effective(stored, request.account_id, item.item_id)
         return _Chat(
@@ -207,7 +211,8 @@ class Answers:
         for number, turn in enumerate(request.turns[first:], first):
             if turn.author not in (pb.AUTHOR_BUYER, pb.AUTHOR_SELLER):
                 raise InvalidArgument(f"turns[{number}].author", "must be the buyer or the seller")
-            turns.append(Turn(turn.author == pb.AUTHOR_BUYER, turn.text[: self._limits.turn_chars]))
+            text = bounded(turn.text, self._limits.turn_chars)
+            turns.append(Turn(turn.author == pb.AUTHOR_BUYER, text))
         if not any(turn.by_buyer for turn in turns):
             raise InvalidArgument("turns", "the buyer wrote none of them")
         return tuple(turns)
@@ -222,7 +227,7 @@ class Answers:
             return _person(chat, "no_answer", outcome)
         result = Result(quote.text.strip(), chat.intent, None, quote.confidence, needs_person=False)
         question = self._question(chat, ())
-        return self._judge(chat, question, result, tuple(quote.sources), outcome)
+        return await self._judged(chat, question, result, tuple(quote.sources), outcome)
 
     async def _ask(self, chat: _Chat) -> pb.AnswerResponse:
         query = "\n".join(chat.newest)[-self._limits.query_chars :]
@@ -245,7 +250,7 @@ class Answers:
             except UnreadableResult:
                 prompt = replace(prompt, messages=(*prompt.messages, ModelMessage(Role.USER, AGAIN)))
                 continue
-            return self._judge(chat, question, result, sources, outcome)
+            return await self._judged(chat, question, result, sources, outcome)
         return _person(chat, "unreadable", outcome, sources=sources)
 
     def _question(self, chat: _Chat, passages: Sequence[FoundPassage]) -> Question:
@@ -259,12 +264,13 @@ class Answers:
             marks=(self._mark(), self._mark()),
         )
 
-    def _judge(
+    async def _judged(
         self, chat: _Chat, question: Question, result: Result, sources: tuple[str, ...], outcome: Outcome
     ) -> pb.AnswerResponse:
         """The response: the text where nothing speaks against it."""
         intent, sure = result.intent or chat.intent, result.confidence
-        reason, offer = self._problem(chat, question, result)
+        # A long chat takes a part of a second to read: in a thread, so that others go on.
+        reason, offer = await asyncio.to_thread(self._problem, chat, question, result)
         if reason:
             return _person(chat, reason, outcome, intent, sure, sources)
         return pb.AnswerResponse(

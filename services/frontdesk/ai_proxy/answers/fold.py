@@ -16,6 +16,8 @@ _SIGNS["，"] = ";"
 _SIGN = re.compile("|".join(map(re.escape, _SIGNS)))
 _INVISIBLE = ("Cf", "Mn", "Me", "Cc", "Co", "Cn")
 _CJK = "一-鿿"
+# As many characters one becomes at the most: U+FDFA is a sentence.
+_LONGEST = 18
 # Chinese is written without gaps; whoever makes some hides a word.
 _GAP = re.compile(rf"(?<=[{_CJK}])[^\S\n]*[ \-_*·|'\"“”‘’^=+/\\]{{1,3}}[^\S\n]*(?=[{_CJK}])")
 _BLANKS = re.compile(r"[^\S\n]+")
@@ -39,6 +41,14 @@ def fold(text: str) -> str:
             kept.append(str(digit) if digit is not None and not char.isascii() else char)
     plain = unicodedata.normalize("NFC", "".join(kept)).translate(_LOOKALIKES)
     return _GAP.sub("", _BLANKS.sub(" ", plain))
+
+
+def bounded(text: str, most: int) -> str:
+    """The beginning of a text: at most `most` characters, and not many more once it is folded."""
+    text = text[:most]
+    if len(unicodedata.normalize("NFKC", text)) <= 2 * most:
+        return text
+    return text[: most // _LONGEST]
 
 
 def squeeze(text: str) -> str:

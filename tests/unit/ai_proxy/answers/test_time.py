@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from decimal import Decimal
 
 import pytest
 
+from frontdesk.ai_proxy.answers.bargain import Room, check_offer
 from frontdesk.ai_proxy.answers.filter import find_word, has_contact
+from frontdesk.ai_proxy.answers.fold import bounded, fold
 from frontdesk.ai_proxy.answers.intent import guess
 from frontdesk.ai_proxy.answers.prices import find_prices
 
@@ -22,4 +25,14 @@ def test_reading_takes_linear_time(piece: str) -> None:
     guess([text])
     has_contact(text)
     find_word(text, ("转人工", "a b", "x1"))
+    assert time.process_time() - started < 1.5
+
+
+def test_characters_that_become_sentences_are_not_read_at_length() -> None:
+    """A buyer's twenty longest messages are read in about the time that plain ones take."""
+    assert bounded("便宜点" * 1000, 2000) == ("便宜点" * 1000)[:2000]
+    turn = bounded("\ufdfa" * 2000, 2000)
+    assert len(fold(turn)) <= 2000
+    started = time.process_time()
+    check_offer("最低150元", None, Room(Decimal(200), Decimal(150), 1), [turn] * 20, 20)
     assert time.process_time() - started < 1.5
