@@ -74,6 +74,9 @@ class Site:
         if name == "/cut":
             assert request.transport is not None
             request.transport.abort()
+        if name == "/of":
+            headers = {"Content-Type": f"text/html; charset={request.query['charset']}"}
+            return web.Response(body=self.page.encode(), headers=headers)
         kinds: dict[str, Any] = {
             "/text": {"text": "一行\n\n二行", "content_type": "text/plain"},
             "/gbk": {"body": HTML.encode("gbk"), "headers": {"Content-Type": "text/html; charset=gb2312"}},
@@ -121,6 +124,15 @@ async def test_a_page_becomes_markdown(site: Site, fetcher: PageFetcher) -> None
     for path in ("/page", "/gbk", "/meta", "/odd"):
         assert await fetcher.fetch(site.url(path)) == expected
     assert await fetcher.fetch(site.url("/text")) == Page("", DocumentFormat.TEXT, "一行\n\n二行")
+
+
+@pytest.mark.parametrize("charset", ["idna", "undefined", "utf-7", "punycode", "zlib", "unicode_escape"])
+async def test_only_charsets_of_the_web_are_read(site: Site, fetcher: PageFetcher, charset: str) -> None:
+    """Others, which could break or hold up the reader, are read as UTF-8."""
+    site.page = HTML + "<p>+2AA- \\ud800 xn--" + "b" * 1000 + "</p>"
+    page = await fetcher.fetch(site.url(f"/of?charset={charset}"))
+    assert page.title == "店规"
+    assert "+2AA- \\ud800" in page.content
 
 
 async def test_redirects_are_followed_a_few_times_with_nothing_else(site: Site, fetcher: PageFetcher) -> None:

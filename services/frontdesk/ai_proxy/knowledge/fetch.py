@@ -8,6 +8,7 @@ limited.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,6 +31,14 @@ _FORMATS = {
     "text/plain": DocumentFormat.TEXT,
 }
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([a-zA-Z0-9_-]{2,20})""", re.IGNORECASE)
+# What pages are written in, by Python's names. Others it knows are no characters of the web, and some take
+# quadratic time (`punycode`) or make halves of characters (`utf-7`).
+_CHARSETS = frozenset(
+    ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "ascii", "gb18030", "big5", "big5hkscs", "shift_jis")
+    + ("cp932", "euc_jp", "iso2022_jp", "euc_kr", "cp949", "koi8-r", "koi8-u")
+    + tuple(f"cp{page}" for page in (866, 874, *range(1250, 1259)))
+    + tuple(f"iso8859-{part}" for part in range(1, 17) if part != 12)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +164,7 @@ def _decoded(body: bytes, charset: str) -> str:
     # gb18030 reads what gb2312 and gbk write, and more of what pages that say so hold.
     charset = "gb18030" if charset.lower() in ("gb2312", "gbk") else charset
     try:
-        return body.decode(charset, "replace")
-    except LookupError:
-        return body.decode("utf-8", "replace")
+        name = codecs.lookup(charset).name
+    except (LookupError, ValueError):
+        name = ""
+    return body.decode(name if name in _CHARSETS else "utf-8", "replace")
