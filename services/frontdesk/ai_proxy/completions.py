@@ -234,8 +234,8 @@ class Completions:
         except (UpstreamError, DeadlineExceeded, StopAsyncIteration) as error:
             cause = _without_end() if isinstance(error, StopAsyncIteration) else error
             call.ended_by(cause)
-            broken = call.broken(cause)
             await self._end(call, span, held, cause)
+            broken = call.broken(cause)
             if broken is error:
                 raise
             raise broken from error
@@ -425,11 +425,13 @@ class Completions:
     async def _ended(
         self, call: Call, span: Span | None, held: Held[Begun] | None, error: BaseException | None
     ) -> None:
+        # Its place first: nothing that is odd about an answer may keep it.
+        if held is not None:
+            held.end(error)
         spend = call.record()
         self._traces.end(span, _operation(call), call.who().kind, spend, call.finish_reason)
         try:
             if held is not None:
-                held.end(error)
                 with contextlib.suppress(UpstreamError):
                     await held.value.source.aclose()
         finally:

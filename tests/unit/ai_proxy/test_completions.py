@@ -374,3 +374,13 @@ async def test_of_many_calls_however_they_end_each_is_recorded_once() -> None:
     ids = [spend.call_id for spend in bench.ledger.spent]
     assert len(ids) == len(set(ids)) == 30
     bench.quiet()
+
+
+async def test_an_odd_piece_keeps_no_place() -> None:
+    """What counting trips over fails that call; the provider's place is given back all the same."""
+    bench = Bench()
+    odd: Piece = ToolCall(0, "1", "f", {})  # type: ignore[arg-type]
+    bench.adapter.plays("a", [[Delta("one")], [odd], UpstreamUnavailable("away")])
+    with pytest.raises(TypeError):
+        await bench.streamed()
+    bench.quiet()

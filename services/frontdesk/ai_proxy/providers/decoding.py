@@ -28,6 +28,8 @@ from frontdesk.ai_proxy.providers.sse import EventTooLong, SseParser
 # What odd shapes of JSON raise where a field is read without looking.
 _ODD = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
+_MOST_CALLS = 2**31
+
 FINISH_REASONS = {
     "stop": FinishReason.STOP,
     "length": FinishReason.LENGTH,
@@ -85,7 +87,12 @@ class StreamDecoder:
         """The answer that came in one; raises UpstreamError."""
         told = parse(self._of, body)
         try:
-            return self._answer(told)
+            answer = self._answer(told)
+            for call in answer.tool_calls:
+                _check_call(call)
+            if not (isinstance(answer.text, str) and isinstance(answer.reasoning, str)):
+                raise TypeError
+            return answer
         except _ODD as error:
             raise failures.garbled(self._of, type(error).__name__) from None
 
@@ -125,6 +132,7 @@ class StreamDecoder:
             self._reasonings.append(reasoning)
 
     def _call(self, call: ToolCall) -> None:
+        _check_call(call)
         self._gather()
         self._called = True
         self._pieces.append(call)
@@ -171,6 +179,14 @@ class ToolIndexes:
             self._ids.append(call_id)
             self._current[index or 0] = known
         return known
+
+
+def _check_call(call: ToolCall) -> None:
+    """Raises TypeError for a call with fields of other types: whoever passes it on takes them for text."""
+    if not all(isinstance(field, str) for field in (call.id, call.name, call.arguments)):
+        raise TypeError
+    if not isinstance(call.index, int) or not 0 <= call.index < _MOST_CALLS:
+        raise TypeError
 
 
 def parse(call: Call, body: bytes) -> Any:

@@ -177,3 +177,37 @@ def test_an_answer_that_is_none_is_the_providers_fault(kind: str, body: bytes) -
     decoder = DECODERS[kind](call(kind), 10_000)
     assert decoder.whole(body) == []
     assert isinstance(decoder.failure, UpstreamError)
+
+
+_ODD_CALLS: dict[str, Callable[[object], dict[str, object]]] = {
+    "openai": lambda odd: {"choices": [{"delta": {"tool_calls": [{"index": 0, **_function("f", odd)}]}}]},
+    "dashscope": lambda odd: {"output": {"choices": [{"message": {"tool_calls": [_function(odd, "{}")]}}]}},
+    "anthropic": lambda odd: {
+        "type": "content_block_start",
+        "index": 0,
+        "content_block": {"type": "tool_use", "id": odd, "name": "f"},
+    },
+    "gemini": lambda odd: {"candidates": [{"content": {"parts": [{"functionCall": {"name": odd}}]}}]},
+}
+_ODD_ANSWERS: dict[str, Callable[[object], dict[str, object]]] = {
+    "openai": lambda odd: {"choices": [{"message": {"content": "a", "reasoning_content": odd}}]},
+    "dashscope": lambda odd: {"output": {"choices": [{"message": {"tool_calls": [_function("f", odd)]}}]}},
+    "anthropic": lambda odd: {"content": [{"type": "tool_use", "id": "1", "name": odd, "input": {}}]},
+    "gemini": lambda odd: {"candidates": [{"content": {"parts": [{"functionCall": {"name": odd}}]}}]},
+}
+
+
+def _function(name: object, arguments: object) -> dict[str, object]:
+    return {"id": "1", "function": {"name": name, "arguments": arguments}}
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+@pytest.mark.parametrize("odd", [{"a": 1}, 7, [1], True])
+def test_fields_of_other_types_are_garbled(kind: str, odd: object) -> None:
+    """What passes for text further on is text: an object as the arguments of a tool ends the answer here."""
+    decoder = DECODERS[kind](call(kind), 10_000)
+    assert decoder.feed(sse(_ODD_CALLS[kind](odd))) == []
+    assert isinstance(decoder.failure, UpstreamUnavailable)
+    whole = DECODERS[kind](call(kind), 10_000)
+    assert whole.whole(orjson.dumps(_ODD_ANSWERS[kind](odd))) == []
+    assert isinstance(whole.failure, UpstreamUnavailable)
