@@ -35,7 +35,7 @@ from frontdesk.ai_proxy.providers.base import Adapter
 from frontdesk.kit.backoff import exponential
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.errors import FrontdeskError, ResourceExhausted, Unavailable
-from frontdesk.kit.tasks import end
+from frontdesk.kit.tasks import background, end
 
 T = TypeVar("T")
 
@@ -317,6 +317,7 @@ class Router:
         first = asyncio.create_task(self._lane(course, left, request))
         timer = asyncio.ensure_future(self._clock.sleep(after_s))
         lanes = [first]
+        won: list[asyncio.Task[Held[Begun]]] = []
         try:
             await asyncio.wait((first, timer), return_when=asyncio.FIRST_COMPLETED)
             if not first.done() and left:
@@ -327,6 +328,7 @@ class Router:
                 for lane in sorted(done, key=lambda lane: lane.exception() is not None):
                     error = lane.exception()
                     if error is None:
+                        won = [lane]
                         lanes.remove(lane)
                         return lane.result()
                     if isinstance(error, UpstreamRefused) or not isinstance(error, FrontdeskError):
@@ -334,7 +336,12 @@ class Router:
             return first.result()
         finally:
             timer.cancel()
-            await _cancel(lanes)
+            try:
+                await asyncio.shield(background(_cancel(lanes)))
+            except asyncio.CancelledError:
+                # The caller left while the losers ended: nobody takes what won.
+                await asyncio.shield(background(_cancel(won)))
+                raise
 
 
 def capped(prompt: Prompt, model: Model) -> Prompt:

@@ -100,3 +100,27 @@ async def test_leaving_a_hedged_call_ends_both() -> None:
     assert task.cancelled()
     assert bench.in_flight() == [0, 0]
     assert sorted(bench.adapter.ended) == [("a", "left"), ("b", "left")]
+
+
+async def test_leaving_while_the_loser_ends_keeps_no_place() -> None:
+    """Neither that of the loser, which takes its time, nor that of the winner, which nobody got."""
+    bench = Bench(provider("a"), provider("b", priority=1), settings=HEDGED)
+    release = asyncio.Event()
+
+    async def lingers() -> None:
+        try:
+            await forever()
+        finally:
+            await release.wait()
+
+    bench.adapter.plays("a", [lingers])
+    task = asyncio.create_task(bench.stream())
+    await bench.clock.advance(2)
+    assert bench.in_flight() == [1, 1]
+    task.cancel()
+    await bench.clock.advance(0)
+    release.set()
+    await bench.clock.advance(0)
+    assert task.cancelled()
+    assert bench.in_flight() == [0, 0]
+    assert sorted(bench.adapter.ended) == [("a", "left"), ("b", "left")]
