@@ -179,6 +179,36 @@ async def test_an_update_replaces_all_but_the_key(bench: Bench) -> None:
     assert (await bench.loaded())[0].api_key == "sk-new"
 
 
+@pytest.mark.parametrize(
+    "base_url",
+    ["https://elsewhere.example/v1", "http://models.example/v1", "https://models.example:8443/v1"],
+)
+async def test_a_stored_key_goes_to_no_other_server(bench: Bench, base_url: str) -> None:
+    """Who may change a provider but not read its key must not have it sent to a server of theirs."""
+    stored = await bench.create(wanted())
+    moved = wanted(provider_id=stored.provider_id, api_key="", base_url=base_url)
+    with pytest.raises(InvalidArgument) as refused:
+        await bench.update(moved)
+    assert refused.value.field == "provider.api_key"
+    assert (await bench.loaded())[0].base_url == "https://models.example/v1"
+    moved.api_key = "sk-new"
+    await bench.update(moved)
+    (loaded,) = await bench.loaded()
+    assert (loaded.base_url, loaded.api_key) == (base_url, "sk-new")
+
+
+async def test_another_path_of_the_same_server_keeps_the_key(bench: Bench) -> None:
+    """And a provider without a key may go anywhere."""
+    stored = await bench.create(wanted())
+    same = "https://MODELS.example:443/v2"
+    await bench.update(wanted(provider_id=stored.provider_id, api_key="", base_url=same))
+    assert [(one.base_url, one.api_key) for one in await bench.loaded()] == [(same, KEY)]
+    keyless = await bench.create(wanted("local", api_key=""))
+    other = "http://localhost:11434/v1"
+    await bench.update(wanted("local", provider_id=keyless.provider_id, api_key="", base_url=other))
+    assert [one.base_url for one in await bench.loaded() if one.name == "local"] == [other]
+
+
 async def test_a_repeated_request_makes_one_provider(bench: Bench) -> None:
     """Also when both come at once; another organization's request id is its own."""
     made = await asyncio.gather(*(bench.create(wanted(), "request-1") for _ in range(4)))

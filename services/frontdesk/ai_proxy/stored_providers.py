@@ -195,6 +195,12 @@ def check_base_url(url: str, field: str) -> None:
         raise InvalidArgument(field, "must not have a fragment")
 
 
+def server_of(base_url: str) -> tuple[str, str, int]:
+    """The scheme, host and port that an address, which was checked, leads to."""
+    parts = urlsplit(base_url)
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
 def row_to_proto(row: Row[tuple[Any, ...]]) -> pb.Provider:
     """A stored provider as callers see it: without its key."""
     body = row.body

@@ -22,6 +22,7 @@ from frontdesk.ai_proxy.stored_providers import (
     key_context,
     provider_from_row,
     row_to_proto,
+    server_of,
 )
 from frontdesk.ai_proxy.tables import providers
 from frontdesk.api.ai.v1 import provider_service_pb2 as pb
@@ -146,6 +147,9 @@ class ProviderServicer(ProviderServiceServicer):
             values["api_key"] = self._sealed(request.provider.api_key, provider_id)
         async with self._database.write() as connection:
             await change_configuration(connection, organization_id)
+            stored = await _row(connection, provider_id)
+            if stored.api_key and not request.provider.api_key:
+                _check_server(stored.body["base_url"], request.provider.base_url)
             await _check_free(connection, organization_id, request.provider.name, provider_id)
             await connection.execute(
                 update(providers).where(providers.c.provider_id == provider_id).values(**values)
@@ -219,6 +223,13 @@ class ProviderServicer(ProviderServiceServicer):
         check_owner(row.organization_id if row else None, need=need, what="provider")
         assert row is not None
         return row
+
+
+def _check_server(before: str, after: str) -> None:
+    """Raises InvalidArgument for an address at another server: a key that nobody can read must not be sent to
+    whomever an update names."""
+    if server_of(before) != server_of(after):
+        raise InvalidArgument("provider.api_key", "is needed again, as the address leads to another server")
 
 
 def _candidate(provider: Provider, model: str) -> Candidate:

@@ -168,7 +168,9 @@ class Provider(_message.Message):
     base_url: _builtins.str
     """Where its API begins, http(s), e.g. `https://api.deepseek.com/v1`."""
     api_key: _builtins.str
-    """Its key. Only written, never returned; empty in an update keeps the one there is."""
+    """Its key. Only written, never returned. Empty in an update keeps the one there is, which is refused when
+    base_url has another scheme, host or port than before: a key only goes where it was given for.
+    """
     has_api_key: _builtins.bool
     """Whether it has a key."""
     priority: _builtins.int
