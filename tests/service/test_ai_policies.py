@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -123,3 +124,19 @@ async def test_a_change_counts_from_the_next_answer(database: Database) -> None:
         await service.DeletePolicy(pb.DeletePolicyRequest(), CONTEXT)
     assert await configuration.get("o1") == ()
     await configuration.close()
+
+
+async def test_setting_and_deleting_never_wait_for_each_other(database: Database) -> None:
+    """Both take the organization first and then the policy: none is ended as a deadlock."""
+    service = PolicyServicer(database, ManualClock())
+
+    async def gone() -> None:
+        with suppress(NotFound):
+            await service.DeletePolicy(pb.DeletePolicyRequest(account_id="a1"), CONTEXT)
+
+    with caller("manager"):
+        for _ in range(15):
+            await service.SetPolicy(policy("a1", persona="x"), CONTEXT)
+            await asyncio.gather(
+                gone(), service.SetPolicy(policy("a1", persona="y"), CONTEXT), gone(), gone()
+            )

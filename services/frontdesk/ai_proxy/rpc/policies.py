@@ -107,12 +107,13 @@ class PolicyServicer(PolicyServiceServicer):
         organization_id = allowed_organization(request.organization_id, need="manager")
         account_id, item_id = _scope(request)
         async with self._database.write() as connection:
+            # First as in SetPolicy, or the two could wait for each other.
+            await change_configuration(connection, organization_id)
             gone = await connection.execute(
                 delete(policies).where(tuple_(*_KEY) == (organization_id, account_id, item_id))
             )
             if not gone.rowcount:
                 raise NotFound("no policy of this scope")
-            await change_configuration(connection, organization_id)
         return pb.DeletePolicyResponse()
 
 
