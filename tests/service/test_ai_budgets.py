@@ -98,6 +98,20 @@ async def test_all_budgets_of_a_call_or_none(one: Replica) -> None:
     assert await one.state() == [("0", "6"), ("0", "1"), ("0", "6000")]
 
 
+async def test_every_currency_that_may_answer_is_set_aside(one: Replica) -> None:
+    """Each budget counts its own, tokens count once; what the call did not cost is given back."""
+    await one.budget("1")
+    await one.budget("5", currency="USD")
+    await one.budget("4000", currency="tokens")
+    dollars = replace(YUAN, upstream_name="big-2", price=Price(completion=Decimal(2000), currency="USD"))
+    await one.budgets.reserve("a", CALLER, YUAN, 0, 1000, [(dollars, 1500)])
+    assert await one.state() == [("0", "1"), ("0", "3"), ("0", "1500")]
+    with pytest.raises(BudgetExceeded):
+        await one.budgets.reserve("b", CALLER, dollars, 0, 10, [(YUAN, 10)])
+    await one.settle("a", 900, cost=Decimal("1.8"), currency="USD")
+    assert await one.state() == [("0", "0"), ("1.8", "0"), ("900", "0")]
+
+
 async def test_a_budget_without_a_fall_back_decides(one: Replica) -> None:
     """Of two that refuse, the one that wants calls refused is told of."""
     await one.budget("1", fallback_model="mini")

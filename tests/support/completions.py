@@ -153,14 +153,21 @@ class Ledger:
     before_reserving: Callable[[], Awaitable[object]] | None = None
 
     async def reserve(
-        self, call_id: str, caller: Caller, model: Model, prompt_tokens: int, completion_tokens: int
+        self,
+        call_id: str,
+        caller: Caller,
+        model: Model,
+        prompt_tokens: int,
+        completion_tokens: int,
+        others: Sequence[tuple[Model, int]] = (),
     ) -> None:
         if self.before_reserving is not None:
             await self.before_reserving()
         if model.name in self.refused:
             fallback = self.refused[model.name]
             raise BudgetExceeded("used up", budget_id="b", scope="organization", fallback_model=fallback)
-        self.reserved.append((call_id, model.upstream_name, prompt_tokens, completion_tokens))
+        for one, tokens in ((model, completion_tokens), *others):
+            self.reserved.append((call_id, one.upstream_name, prompt_tokens, tokens))
 
     async def release(self, call_id: str) -> None:
         self.released.append(call_id)

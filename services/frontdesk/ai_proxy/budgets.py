@@ -5,9 +5,10 @@ asked for, as far as they count the currency it is priced in, or tokens. What it
 in all of them or in none. Calls that come together share one transaction, which holds the budgets' rows, so
 that replicas that race for the last of a budget meet at its row. spend_writer.py settles.
 
-A call without a reservation (its budget was made after it began, or a fall-back had another currency) counts
-as used when it is settled. A reservation that nobody settles expires: it counts as used. That changes nothing
-for the next call, as used and set aside weigh the same, so expiry waits for whoever settles or lists.
+Where providers of several currencies may answer, it is set aside in each, and counts in the one that it cost.
+A call without a reservation (its budget was made after it began) counts as used when it is settled. A
+reservation that nobody settles expires: it counts as used. That changes nothing for the next call, as used
+and set aside weigh the same, so expiry waits for whoever settles or lists.
 """
 
 from __future__ import annotations
@@ -126,25 +127,34 @@ class Budgets:
         )
 
     async def reserve(
-        self, call_id: str, caller: Caller, model: Model, prompt_tokens: int, completion_tokens: int
+        self,
+        call_id: str,
+        caller: Caller,
+        model: Model,
+        prompt_tokens: int,
+        completion_tokens: int,
+        others: Sequence[tuple[Model, int]] = (),
     ) -> None:
         """Set aside what a call can use at most; `call_id` is new, or was refused or released before.
 
+        `others` are models of other currencies that may answer in its place, with the tokens of their answer.
         Raises BudgetExceeded, when nothing was set aside, with `budget_id`, `scope` and `fallback_model` (the
         model to ask instead, may be empty) among its facts. A fall-back is a call as any other: it must find
         room too. Raises Unavailable when the database is away.
         """
         self._admit()
         directory = await self._directories.get(caller.organization_id)
-        price = model.price
-        covering = directory.covering(caller.account_id, caller.api_key_id, model.name, price.currency)
-        if not covering:
+        amounts: dict[str, Decimal] = {}
+        for one, answer_tokens in ((model, completion_tokens), *others):
+            price = one.price
+            cost = rounded(price.cost(Usage(prompt_tokens, answer_tokens)))
+            tokens = Decimal(prompt_tokens + answer_tokens)
+            for budget in directory.covering(caller.account_id, caller.api_key_id, one.name, price.currency):
+                amount = tokens if budget.currency == TOKENS else cost
+                amounts[budget.budget_id] = max(amount, amounts.get(budget.budget_id, amount))
+        if not amounts:
             return
-        cost = rounded(price.cost(Usage(prompt_tokens, completion_tokens)))
-        tokens = Decimal(prompt_tokens + completion_tokens)
-        wish = _Reserve(
-            call_id, tuple((one.budget_id, tokens if one.currency == TOKENS else cost) for one in covering)
-        )
+        wish = _Reserve(call_id, tuple(amounts.items()))
         try:
             await self._wishes.submit(wish)
         except asyncio.CancelledError:

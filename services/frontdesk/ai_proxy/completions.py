@@ -12,7 +12,8 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from decimal import Decimal
+from typing import Protocol
 
 from opentelemetry.trace import Span
 
@@ -73,7 +74,13 @@ class Reserves(Protocol):
     """Sets aside what a call may use."""
 
     async def reserve(
-        self, call_id: str, caller: Caller, model: Model, prompt_tokens: int, completion_tokens: int
+        self,
+        call_id: str,
+        caller: Caller,
+        model: Model,
+        prompt_tokens: int,
+        completion_tokens: int,
+        others: Sequence[tuple[Model, int]] = (),
     ) -> None:
         """Raises BudgetExceeded, and then has set nothing aside."""
         ...
@@ -399,14 +406,18 @@ class Completions:
     async def _set_aside(self, call: Call) -> None:
         prompt_tokens = call.prompt_tokens()
         asked_for = call.question.max_tokens if isinstance(call.question, Prompt) else 0
-        costs: list[tuple[Any, int, Model]] = []
+        # By currency, as a budget counts one of them: of each the dearest that may answer.
+        dearest: dict[str, tuple[Decimal, int, Model]] = {}
         for _, model in call.course.candidates:
             most = self._settings.completion_tokens if asked_for is None else asked_for
             if model.max_tokens and (asked_for is None or asked_for > model.max_tokens):
                 most = model.max_tokens
-            costs.append((model.price.cost(Usage(prompt_tokens, most)), most, model))
-        _, most, dearest = max(costs, key=lambda cost: cost[:2])
-        await self._budgets.reserve(call.call_id, call.caller, dearest, prompt_tokens, most)
+            cost = model.price.cost(Usage(prompt_tokens, most))
+            known = dearest.get(model.price.currency)
+            if known is None or (cost, most) > known[:2]:
+                dearest[model.price.currency] = (cost, most, model)
+        (model, most), *others = ((model, most) for _, most, model in dearest.values())
+        await self._budgets.reserve(call.call_id, call.caller, model, prompt_tokens, most, others)
 
     async def _end(
         self,

@@ -57,6 +57,18 @@ async def test_the_dearest_provider_is_reserved() -> None:
     assert bench.ledger.released == []
 
 
+async def test_each_currency_is_reserved() -> None:
+    """Budgets count one: a provider that costs less in another must not be left out of its own."""
+    dollars = Price(prompt=Decimal(20), completion=Decimal(80), currency="USD")
+    bench = Bench(
+        provider("yuan", Model("default", "yuan", price=PRICE)),
+        provider("dollars", Model("default", "dollars", price=dollars), priority=1),
+        budgets=1,
+    )
+    await bench.completions.complete(CALLER, "", PROMPT)
+    assert [name for _, name, _, _ in bench.ledger.reserved] == ["yuan", "dollars"]
+
+
 @pytest.mark.parametrize(("asked", "reserved"), [(None, 100), (50, 50), (4000, 100)])
 async def test_an_answer_is_reserved_as_long_as_it_may_be(asked: int | None, reserved: int) -> None:
     bench = Bench(SMALL, budgets=1)
