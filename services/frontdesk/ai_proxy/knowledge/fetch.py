@@ -33,12 +33,12 @@ _FORMATS = {
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([a-zA-Z0-9_-]{2,20})""", re.IGNORECASE)
 # What pages are written in, by Python's names. Others it knows are no characters of the web, and some take
 # quadratic time (`punycode`) or make halves of characters (`utf-7`).
-_CHARSETS = frozenset(
-    ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "ascii", "gb18030", "big5", "big5hkscs", "shift_jis")
-    + ("cp932", "euc_jp", "iso2022_jp", "euc_kr", "cp949", "koi8-r", "koi8-u")
-    + tuple(f"cp{page}" for page in (866, 874, *range(1250, 1259)))
-    + tuple(f"iso8859-{part}" for part in range(1, 17) if part != 12)
-)
+_CHARSETS = {
+    *("utf-8", "utf-16", "utf-16-le", "utf-16-be", "ascii", "gb18030", "big5", "big5hkscs", "shift_jis"),
+    *("cp932", "euc_jp", "iso2022_jp", "euc_kr", "cp949", "koi8-r", "koi8-u"),
+    *(f"cp{page}" for page in (866, 874, *range(1250, 1259))),
+    *(f"iso8859-{part}" for part in range(1, 17) if part != 12),
+}
 
 
 @dataclass(frozen=True, slots=True)

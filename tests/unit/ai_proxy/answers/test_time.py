@@ -16,7 +16,9 @@ from frontdesk.ai_proxy.answers.prices import find_prices
 LENGTH = 12_000
 
 
-@pytest.mark.parametrize("piece", ["|", "l", "viii", "a.", "1", "1,000,", "5-", "a@", "+1 ", "运费", "五", " "])
+@pytest.mark.parametrize(
+    "piece", ["|", "l", "viii", "a.", "1", "1,000,", "5-", "a@", "+1 ", "运费", "五", " "]
+)
 def test_reading_takes_linear_time(piece: str) -> None:
     """Quadratic reading of a text as long as this takes several seconds."""
     text = piece * (LENGTH // len(piece)) + "x"
