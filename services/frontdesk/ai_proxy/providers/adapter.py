@@ -35,27 +35,34 @@ NO_FORMAT = "no_format"
 
 Needs = frozenset[str]
 _NONE: Needs = frozenset()
-_KNOWN_SERVERS = 4096
+_KNOWN_MODELS = 4096
+# What a server that understands a field says of a wrong question about it.
+_WRONG = ("invalid schema", "must contain the word")
 
 
 class Memory:
-    """What is known about models of servers, of those that were refused last."""
+    """What is known about models of providers, of those that were refused last. Each provider has its own:
+    what one organization's questions teach is not held against another's."""
 
-    def __init__(self, limit: int = _KNOWN_SERVERS) -> None:
+    def __init__(self, limit: int = _KNOWN_MODELS) -> None:
         self._limit = limit
-        self._needs: OrderedDict[tuple[str, str], Needs] = OrderedDict()
+        self._needs: OrderedDict[tuple[str, str, str], Needs] = OrderedDict()
 
     def of(self, provider: Provider, model: Model) -> Needs:
         """What the model turned out to need."""
-        return self._needs.get((provider.base_url, model.upstream_name), _NONE)
+        return self._needs.get(_key(provider, model), _NONE)
 
     def add(self, provider: Provider, model: Model, need: str) -> None:
         """Remember a need."""
-        key = (provider.base_url, model.upstream_name)
+        key = _key(provider, model)
         self._needs[key] = self.of(provider, model) | {need}
         self._needs.move_to_end(key)
         while len(self._needs) > self._limit:
             self._needs.popitem(last=False)
+
+
+def _key(provider: Provider, model: Model) -> tuple[str, str, str]:
+    return provider.provider_id, provider.base_url, model.upstream_name
 
 
 class HttpAdapter:
@@ -106,6 +113,8 @@ class HttpAdapter:
     def learn(self, provider: Provider, model: Model, error: UpstreamRefused) -> bool:
         """Whether a refusal taught a need that was not known."""
         said = error.detail.lower()
+        if any(words in said for words in _WRONG):
+            return False
         known = self._memory.of(provider, model)
         for word, needs in self.teaches.items():
             if word in said:

@@ -263,6 +263,8 @@ def test_an_answer_is_never_asked_longer_than_its_model_may(
         ("anthropic", "output_config: Extra inputs are not permitted", {"no_schema"}),
         ("gemini", 'Unknown name "responseJsonSchema"', {"no_schema"}),
         ("openai", "The prompt is too long", set()),
+        ("openai", "Invalid schema for response_format 'answer'", set()),
+        ("dashscope", "'messages' must contain the word 'json' to use 'response_format'", set()),
     ],
 )
 def test_a_refusal_teaches_what_a_server_needs(kind: str, said: str, needs: set[str]) -> None:
@@ -273,6 +275,7 @@ def test_a_refusal_teaches_what_a_server_needs(kind: str, said: str, needs: set[
     assert adapter.learn(of, MODEL, error) is bool(needs)
     assert adapter.needs(of, MODEL) == needs
     assert adapter.needs(of, replace(MODEL, upstream_name="other")) == frozenset()
+    assert adapter.needs(replace(of, provider_id="another's"), MODEL) == frozenset()
     while adapter.learn(of, MODEL, error):
         assert len(adapter.needs(of, MODEL)) <= 2
 
