@@ -158,6 +158,17 @@ class Completions:
         self._later = later
         self._catalogs = Catalogs()
         self._ending: set[asyncio.Task[None]] = set()
+        self._begun = self._recorded = 0
+
+    @property
+    def begun(self) -> int:
+        """Calls that began, ever."""
+        return self._begun
+
+    @property
+    def under_way(self) -> int:
+        """Calls that are not recorded yet."""
+        return self._begun - self._recorded
 
     async def complete(
         self, caller: Caller, model: str, prompt: Prompt, within_s: float | None = None
@@ -340,7 +351,9 @@ class Completions:
             self._clock,
             self._settings.answer_characters,
         )
-        return call, self._traces.begin(_operation(call), name)
+        span = self._traces.begin(_operation(call), name)
+        self._begun += 1
+        return call, span
 
     def _cached(self, call: Call, prompt: Prompt) -> CachedAnswer | None:
         if self._cache is None or call.offline:
@@ -461,6 +474,8 @@ class Completions:
                 await self._spending.record(spend)
             except FrontdeskError as error:
                 log.error("call %s is not in the log of what was used: %s", call.call_id, error.code)
+            finally:
+                self._recorded += 1
 
 
 def _operation(call: Call) -> str:
