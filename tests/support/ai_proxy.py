@@ -22,6 +22,7 @@ from frontdesk.kit.http import HttpServer, create_app
 from frontdesk.kit.lifecycle import Readiness
 from frontdesk.kit.nats_server import NatsServer
 from frontdesk.kit.rpc.channel import NatsChannel
+from frontdesk.kit.rpc.grpc_door import GrpcServer
 from frontdesk.kit.secrets import generate_key
 from frontdesk.kit.tokens import JwtAuthenticator, Role, generate_key_pair, mint
 from frontdesk.simulators.models.server import ModelsServer
@@ -48,6 +49,7 @@ class AiBench:
         }
         self._tasks: set[asyncio.Task[None]] = set()
         self._doors: list[HttpServer] = []
+        self._grpc: GrpcServer | None = None
         self.proxies: list[AiProxy] = []
         self.models = ModelsServer()
 
@@ -79,6 +81,16 @@ class AiBench:
         self._doors.append(door)
         return proxy
 
+    async def open_grpc(self) -> str:
+        """Open the first replica's gRPC door; its address."""
+        settings = load(AiProxySettings, self._environ)
+        door = GrpcServer(JwtAuthenticator.from_settings(settings), port=0)
+        for register, servicer in self.proxies[0].registrations:
+            door.add(register, servicer)
+        await door.start()
+        self._grpc = door
+        return f"127.0.0.1:{door.port}"
+
     @property
     def url(self) -> str:
         """Where the first replica's OpenAI door is."""
@@ -102,6 +114,8 @@ class AiBench:
 
     async def stop(self) -> None:
         """Stop everything; raises what a task of the services raised."""
+        if self._grpc is not None:
+            await self._grpc.drain(3)
         for door in self._doors:
             await door.stop(3)
         for proxy in self.proxies:
