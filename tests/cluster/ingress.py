@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 
+import aiohttp
 import grpc
 import grpc.aio
 
@@ -25,7 +26,7 @@ TRIES = 5
 
 
 async def ingress(release: Release) -> dict[str, object]:
-    """A question over HTTP and a list over gRPC, each with and without a token."""
+    """A question over HTTP, models, people's chat and a list over gRPC, each with and without a token."""
     if INGRESS not in os.environ:
         return {"step": "ingress", "skipped": f"{INGRESS} names no host and port of an ingress controller"}
     address = os.environ[INGRESS]
@@ -35,6 +36,8 @@ async def ingress(release: Release) -> dict[str, object]:
         (account, *_) = (await AccountServiceStub(doors).ListAccounts(request, timeout=10)).accounts
     wrong = [
         *await _over_http(release, address, token, account.account_id),
+        *await _models(release, address, token),
+        *await _chat(release, address, token),
         *await _over_grpc(address, token, account.account_id),
     ]
     return {"step": "ingress", "wrong": wrong}
@@ -66,6 +69,44 @@ async def _over_http(release: Release, address: str, token: str, account_id: str
     for host, words, expected in ((HTTP_HOST, "", 401), ("elsewhere.test", token, 404)):
         if (found := await ask(host, words))[0] != expected:
             wrong.append(f"HTTP at {host}, {'with' if words else 'without'} a token: {found}")
+    return wrong
+
+
+async def _models(release: Release, address: str, token: str) -> list[str]:
+    """What did not go as it must with `/v1`: the list of models, and a streamed answer."""
+    url, wrong = f"http://{address}/v1", []
+    headers = {"Host": HTTP_HOST, "Authorization": f"Bearer {token}"}
+    async with release.http.get(f"{url}/models", headers=headers) as answer:
+        names = {one["id"] for one in (await answer.json()).get("data", [])}
+    if not names >= {"default", "offline"}:
+        wrong.append(f"/v1/models with a token: {answer.status}, {sorted(names)}")
+    async with release.http.get(f"{url}/models", headers={"Host": HTTP_HOST}) as answer:
+        if answer.status != 401:
+            wrong.append(f"/v1/models without a token: {answer.status}")
+    body = {"model": "default", "stream": True, "messages": [{"role": "user", "content": "and #7?"}]}
+    async with release.http.post(f"{url}/chat/completions", json=body, headers=headers) as answer:
+        said = await answer.text()
+    if answer.status != 200 or not said.rstrip().endswith("data: [DONE]"):
+        wrong.append(f"/v1/chat/completions: {answer.status}, {said[-200:]!r}")
+    return wrong
+
+
+async def _chat(release: Release, address: str, token: str) -> list[str]:
+    """What did not go as it must with a WebSocket of `/chat`."""
+    url = f"http://{address}/chat"
+    headers = {"Host": HTTP_HOST, "Authorization": f"Bearer {token}"}
+    frames: list[dict[str, object]] = []
+    async with release.http.ws_connect(url, headers=headers, protocols=["frontdesk.v1"]) as socket:
+        await socket.send_json({"type": "ask", "text": "and #8?"})
+        while not frames or frames[-1]["type"] not in ("done", "error"):
+            frames.append(await socket.receive_json(timeout=10))
+    wrong = [] if frames[-1]["type"] == "done" else [f"/chat with a token: {frames}"]
+    try:
+        async with release.http.ws_connect(url, headers={"Host": HTTP_HOST}):
+            wrong.append("/chat without a token is open")
+    except aiohttp.WSServerHandshakeError as refused:
+        if refused.status != 401:
+            wrong.append(f"/chat without a token: {refused.status}")
     return wrong
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster.kube import Kube
-from cluster.release import ENGINE, GATEWAY, NAME, Release
+from cluster.models import MODELS
+from cluster.models import PORT as MODELS_PORT
+from cluster.release import AI, ENGINE, GATEWAY, NAME, Release
 from cluster.tracing import COLLECTOR
 from frontdesk.kit import subjects
 
@@ -29,35 +31,58 @@ PORTS = {
     "postgresql": (5432,),
     GATEWAY: (8000, 50051, 9464),
     ENGINE: (8000, 50051, 9464),
+    AI: (8000, 50051, 9464),
     "simulator": (8080, 8081),
     COLLECTOR: (4318,),
 }
 _STORES = {("nats", 4222), ("postgresql", 5432)}
 _NEEDS = {*_STORES, (COLLECTOR, 4318)}
 _API = ("api-server", 0)
+_DOORS = {(service, port) for service in (GATEWAY, ENGINE, AI) for port in (8000, 50051)}
+# Any pod's, as it has no policy of its own.
+_MODELS = (MODELS, MODELS_PORT)
 # Where each may connect to; everything else is refused. `open` is a pod without any policy.
 MAY: Mapping[str, set[tuple[str, int]]] = {
-    "outside": {("open", OPEN), _API},
-    "open": {("outside", OPEN), _API},
-    "test": {(GATEWAY, 8000), (GATEWAY, 50051), (ENGINE, 8000), (ENGINE, 50051)},
+    "outside": {("open", OPEN), _API, _MODELS},
+    "open": {("outside", OPEN), _API, _MODELS},
+    "test": _DOORS,
     "provision": _STORES,
     GATEWAY: {*_NEEDS, ("simulator", 8080), ("simulator", 8081), _API},
     ENGINE: _NEEDS,
+    AI: {*_NEEDS, _MODELS},
     "simulator": set(),
 }
 
-# Who reads and who writes a stream, besides what all may: tell events, bury, wake.
+# Who reads, by consumers of its own, and who writes a stream, besides what all may: tell events, bury, wake.
 READS = {
-    subjects.INBOUND: ENGINE,
-    subjects.TIMERS: ENGINE,
-    subjects.EVENTS: ENGINE,
-    subjects.OUTBOUND: GATEWAY,
+    subjects.INBOUND: (ENGINE,),
+    subjects.TIMERS: (ENGINE,),
+    subjects.EVENTS: (ENGINE, AI),
+    subjects.OUTBOUND: (GATEWAY,),
 }
+# Whose consumers are one for all replicas, of the service's name.
+DURABLE = (ENGINE, AI)
 WRITES = {
     subjects.INBOUND: (GATEWAY, subjects.inbound("a", "c")),
     subjects.OUTBOUND: (ENGINE, subjects.outbound(0, "a")),
     subjects.TIMERS: (ENGINE, subjects.timer("chat", "c")),
     subjects.NOTIFY: ("notifier", subjects.notify("mail")),
+}
+# Who answers calls of a package, and who may make calls of a service.
+ANSWERS = {
+    "accounts": GATEWAY,
+    "fleet": GATEWAY,
+    "clients": GATEWAY,
+    "replies": ENGINE,
+    "chats": ENGINE,
+    "ai": AI,
+}
+CALLS = {
+    "frontdesk.api.ai.v1.AiService": (GATEWAY, ENGINE),
+    "frontdesk.api.ai.v1.ProviderService": (),
+    "frontdesk.api.ai.v1.BudgetService": (),
+    "frontdesk.api.replies.v1.RuleService": (),
+    "frontdesk.api.clients.v1.ClientService": (GATEWAY,),
 }
 
 
@@ -161,7 +186,7 @@ async def _network(release: Release, outside: Kube) -> Count:
     targets = [target async for target in _targets(release, outside)]
     sources = {name: (release.kube, f"try-{name}") for name in ("open", "test", "provision")}
     sources["outside"] = (outside, "try-outside")
-    for component in (GATEWAY, ENGINE, "simulator"):
+    for component in (GATEWAY, ENGINE, AI, "simulator"):
         sources[component] = (release.kube, str((await release.pods(component))[0]["metadata"]["name"]))
     for source, (kube, pod) in sources.items():
         (own,) = await kube.get("pod", name=pod)
@@ -183,6 +208,9 @@ async def _targets(release: Release, outside: Kube) -> AsyncIterator[tuple[str, 
         (service,) = await release.kube.get("service", name=release.name(component))
         for port in service["spec"]["ports"]:
             yield component, host, port["port"]
+    (pod,) = await release.kube.get("pod", name=MODELS)
+    for host in (pod["status"]["podIP"], f"{MODELS}.{release.kube.namespace}.svc"):
+        yield MODELS, host, MODELS_PORT
     for name, kube in (("open", release.kube), ("outside", outside)):
         (pod,) = await kube.get("pod", name=f"try-{name}")
         yield name, pod["status"]["podIP"], OPEN
@@ -204,9 +232,10 @@ async def _nats(release: Release) -> Count:
         tries += [(user, "publish", subject, may) for subject, may in _spoken(user)]
         tries += [(user, "subscribe", subject, False) for subject in _heard(user, [*users, "provision"])]
         tries += [(user, "request", f"$JS.API.STREAM.INFO.{stream}", True) for stream in subjects.WILDCARDS]
-    for stream, reader in READS.items():
-        if reader == ENGINE:
-            tries.append((reader, "request", f"$JS.API.CONSUMER.INFO.{stream}.{reader}", True))
+    for stream, readers in READS.items():
+        for reader in readers:
+            if reader in DURABLE:
+                tries.append((reader, "request", f"$JS.API.CONSUMER.INFO.{stream}.{reader}", True))
     tries += [("provision", "subscribe", subject, False) for subject in _heard("provision", users)]
     tries += [("provision", "publish", subject, False) for _, subject in WRITES.values()]
     answers = await _as_users(release, url, passwords, tries)
@@ -241,9 +270,9 @@ async def _as_users(
 def _spoken(user: str) -> Iterator[tuple[str, bool]]:
     """Subjects that a user may not publish, and some that it may and that do no harm."""
     for stream in subjects.WILDCARDS:
-        reader = READS.get(stream)
-        for name in {reader or "anybody", "spy"}:
-            if user != reader:
+        for name in {*READS.get(stream, ("anybody",)), "spy"}:
+            # The gateway's are named by shard: it may read any of OUTBOUND.
+            if user != name and (stream, user) != (subjects.OUTBOUND, GATEWAY):
                 yield f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}", False
                 yield f"$JS.ACK.{stream}.{name}.1.1.1.1.1", False
         own_shards = stream == subjects.OUTBOUND and user == GATEWAY
@@ -268,7 +297,9 @@ def _spoken(user: str) -> Iterator[tuple[str, bool]]:
             yield subject, False
     yield "$JS.API.STREAM.CREATE.MINE", False
     yield "$SYS.REQ.SERVER.PING", False
-    yield subjects.rpc("frontdesk.api.replies.v1.RuleService", "ListRules"), False
+    for service, callers in CALLS.items():
+        if user not in callers:
+            yield subjects.rpc(service, "List"), False
     yield subjects.event("usage", "nobody"), True
 
 
@@ -279,10 +310,9 @@ def _heard(user: str, users: list[str]) -> Iterator[str]:
         if stream != subjects.EVENTS:
             yield from wildcards
     yield from (f"{subjects.inbox(other)}.>" for other in users if other != user)
-    if user != ENGINE:
-        yield "rpc.frontdesk.api.replies.>"
-    if user != GATEWAY:
-        yield "rpc.frontdesk.api.accounts.>"
+    for package, service in ANSWERS.items():
+        if user != service:
+            yield f"rpc.frontdesk.api.{package}.>"
 
 
 # PostgreSQL: every role against every schema.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +13,7 @@ from typing import Any, cast
 import aiohttp
 import grpc.aio
 
+from cluster import models
 from cluster.kube import ROOT, Kube
 from frontdesk.cli.client import Target
 from frontdesk.kit.tokens import Role, mint
@@ -23,22 +24,30 @@ VALUES = Path(__file__).resolve().parent / "values.yaml"
 NAME = "fd"
 GATEWAY = "connection-gateway"
 ENGINE = "reply-engine"
+AI = "ai-proxy"
+# Which service answers the calls of which packages.
+PACKAGES = {
+    "/frontdesk.api.accounts.": GATEWAY,
+    "/frontdesk.api.fleet.": GATEWAY,
+    "/frontdesk.api.replies.": ENGINE,
+    "/frontdesk.api.chats.": ENGINE,
+    "/frontdesk.api.ai.": AI,
+}
 
 
 class Doors:
-    """A channel to two services: each call goes where its service is."""
+    """A channel to all services: each call goes where its service is."""
 
-    def __init__(self, gateway: grpc.aio.Channel, engine: grpc.aio.Channel) -> None:
-        self._gateway = gateway
-        self._engine = engine
+    def __init__(self, channels: Mapping[str, grpc.aio.Channel]) -> None:
+        self._channels = channels
 
     def unary_unary(self, method: str, *words: Any, **options: Any) -> Any:
         """The call of a generated stub."""
-        to_gateway = method.startswith(("/frontdesk.api.accounts.", "/frontdesk.api.fleet."))
-        return (self._gateway if to_gateway else self._engine).unary_unary(method, *words, **options)
+        service = next(name for prefix, name in PACKAGES.items() if method.startswith(prefix))
+        return self._channels[service].unary_unary(method, *words, **options)
 
     def __getattr__(self, kind: str) -> Any:
-        return getattr(self._gateway, kind)
+        return getattr(self._channels[GATEWAY], kind)
 
 
 class Release(Marketplace):
@@ -105,19 +114,21 @@ class Release(Marketplace):
         """The gRPC doors, for an owner of the organization."""
         async with AsyncExitStack() as stack:
             token = await self.token(organization_id=organization_id)
-            channels = []
-            for component in (GATEWAY, ENGINE):
+            channels = {}
+            for component in sorted(set(PACKAGES.values())):
                 forward = self.kube.forward(f"service/{self.name(component)}", 50051)
                 port = await stack.enter_async_context(forward)
                 channel = Target(address=f"127.0.0.1:{port}", token=token).channel()
-                channels.append(await stack.enter_async_context(channel))
-            yield cast("grpc.aio.Channel", Doors(*channels))
+                channels[component] = await stack.enter_async_context(channel)
+            yield cast("grpc.aio.Channel", Doors(channels))
 
     async def set_up(self, accounts: int) -> None:
-        """Accounts, and a rule that answers them."""
+        """Accounts, a rule that answers their buyers, and a model for what the rule does not."""
+        self.models = await self._stack.enter_async_context(models.deployed(self.kube, self.image, self.http))
         async with self.doors() as self.channel:
-            await self.add_accounts(accounts)
+            await self.add_accounts(accounts, ai=True)
             await self.add_rule("available", "yes: {send_message}")
+            await self.answer_by_ai(models.URL)
 
     async def pods(self, component: str) -> list[dict[str, Any]]:
         """The pods of a component, by name."""
@@ -138,7 +149,7 @@ class Release(Marketplace):
         """What the cluster says of the namespace, for a failure's log."""
         listed = await self.kube("get", "pods,events", "-o", "wide")
         logs = []
-        for component in (GATEWAY, ENGINE, "provision"):
+        for component in (GATEWAY, ENGINE, AI, "provision"):
             selector = f"app.kubernetes.io/component={component}"
             logs.append(await self.kube("logs", "-l", selector, "--tail=40", "--prefix", "--all-containers"))
         return "\n".join([listed, *logs])

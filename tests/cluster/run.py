@@ -31,6 +31,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tools")]
 
 from chart import toolbox  # noqa: E402 - the path is set above
 from cluster import sleeping  # noqa: E402
+from cluster.counted import ai_counted  # noqa: E402
 from cluster.ingress import ingress  # noqa: E402
 from cluster.isolation import isolated  # noqa: E402
 from cluster.kube import CommandError  # noqa: E402
@@ -45,7 +46,7 @@ PROOFS_VALUES = ROOT / "tests" / "cluster" / "proofs.yaml"
 FEW_ACCOUNTS = 4
 
 # On the release that is broken, after that.
-AFTERWARDS: Mapping[str, Proof] = {"fleet_shown": fleet_shown}
+AFTERWARDS: Mapping[str, Proof] = {"ai_counted": ai_counted, "fleet_shown": fleet_shown}
 RESOURCES = "resources"
 # On a release of their own.
 PROOFS: Mapping[str, Proof] = {"traced": traced, "ingress": ingress, "isolated": isolated}

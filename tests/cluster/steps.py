@@ -11,9 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from cluster.kube import run
-from cluster.release import ENGINE, GATEWAY, Release
+from cluster.release import AI, ENGINE, GATEWAY, Release
 from frontdesk.api.fleet.v1 import fleet_service_pb2 as fleet_pb
 from frontdesk.api.fleet.v1.fleet_service_pb2_grpc import FleetServiceStub
+from support.marketplace import AI_QUESTION
 
 # A command that runs another on the node; without it, a gateway is not cut from NATS.
 NODE_SHELL = "FRONTDESK_NODE_SHELL"
@@ -45,6 +46,30 @@ async def gateway_killed(release: Release) -> None:
 async def engine_deleted(release: Release) -> None:
     """A reply-engine pod is deleted."""
     await _delete(release, ENGINE, 0)
+
+
+async def ai_killed(release: Release) -> None:
+    """An ai-proxy is gone without a word, with the answers it worked on: the process, where the node can be
+    reached, else its pod, which has a moment then."""
+    if NODE_SHELL not in os.environ:
+        await _delete(release, AI, 0, "--grace-period=0", "--force")
+        return
+    pods = await release.pods(AI)
+    # systemd's cgroups write a uid with underscores.
+    group = "pod" + pods[0]["metadata"]["uid"].replace("-", "[-_]")
+    await _on_node(
+        "sh",
+        "-c",
+        f"for at in $(grep -l {group} /proc/[0-9]*/cgroup); do at=${{at%/cgroup}};"
+        f' if tr "\\0" " " < $at/cmdline | grep -q "frontdesk {AI}"; then kill -9 ${{at#/proc/}}; fi; done',
+    )
+    await asyncio.sleep(3)
+    await release.until_ready(AI, len(pods))
+
+
+async def ai_deleted(release: Release) -> None:
+    """An ai-proxy pod is deleted: it lets its calls end."""
+    await _delete(release, AI, 1)
 
 
 async def nats_deleted(release: Release) -> None:
@@ -106,16 +131,16 @@ async def cut_from_nats(release: Release) -> None:
     nats = (await release.pods("nats"))[0]["status"]["podIP"]
     ways = ((gateway, nats), (nats, gateway))
     for source, target in ways:
-        await _on_node("-I", "FORWARD", "1", "-s", source, "-d", target, "-j", "DROP")
+        await _on_node("iptables", "-w", "-I", "FORWARD", "1", "-s", source, "-d", target, "-j", "DROP")
     try:
         await asyncio.sleep(20)
     finally:
         for source, target in ways:
-            await _on_node("-D", "FORWARD", "-s", source, "-d", target, "-j", "DROP")
+            await _on_node("iptables", "-w", "-D", "FORWARD", "-s", source, "-d", target, "-j", "DROP")
 
 
 async def _on_node(*words: str) -> None:
-    await run(*shlex.split(os.environ[NODE_SHELL]), "iptables", "-w", *words)
+    await run(*shlex.split(os.environ[NODE_SHELL]), *words)
 
 
 async def _delete(release: Release, component: str, number: int, *words: str) -> None:
@@ -128,10 +153,16 @@ async def _delete(release: Release, component: str, number: int, *words: str) ->
 
 @dataclass(frozen=True)
 class Step:
-    """A step: how it strikes, and how many questions are asked meanwhile, at least."""
+    """A step: how it strikes, how many questions are asked meanwhile, which, by how many buyers an account.
+
+    A question for the AI is the only one of its buyer: what a model is told of a chat may lack what was
+    answered a moment ago, and then it answers that too.
+    """
 
     strike: Strike
     messages: int = 600
+    question: str = "is #{n} available"
+    chats: int = 2
 
 
 STEPS = {
@@ -139,6 +170,8 @@ STEPS = {
     "gateway_deleted": Step(gateway_deleted),
     "gateway_killed": Step(gateway_killed),
     "engine_deleted": Step(engine_deleted),
+    "ai_killed": Step(ai_killed, question=AI_QUESTION, chats=10),
+    "ai_deleted": Step(ai_deleted, question=AI_QUESTION, chats=10),
     "nats_deleted": Step(nats_deleted),
     "postgresql_deleted": Step(postgresql_deleted),
     "image_rolled": Step(image_rolled, 1600),
@@ -176,7 +209,7 @@ async def play(release: Release, name: str, step: Step) -> dict[str, object]:
     """One step under load; its figures."""
     before = await release.control("status")
     load = await release.load(
-        messages=step.messages, rate_per_s=RATE, chats_per_account=2, text="is #{n} available"
+        messages=step.messages, rate_per_s=RATE, chats_per_account=step.chats, text=step.question
     )
     watch = Watch(release)
     watching = asyncio.create_task(watch.run())

@@ -1,4 +1,5 @@
-"""One buyer's message is one trace over the pods that saw it, in a real collector and in the pods' logs."""
+"""One buyer's message is one trace over the pods that saw it, in a real collector and in the pods' logs: one
+that a rule answers, and one that goes to the AI."""
 
 from __future__ import annotations
 
@@ -6,13 +7,17 @@ import asyncio
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cluster.release import ENGINE, GATEWAY, Release
+from cluster.release import AI, ENGINE, GATEWAY, Release
 from frontdesk.kit.telemetry import names
+from support.marketplace import AI_QUESTION
 
 COLLECTOR = "collector"
+# A service and a span of it.
+Hop = tuple[str, str]
+Way = tuple[Hop, ...]
 # From the push on the marketplace's socket to the answer on it; each is the child of the one before.
 HOPS = (
     (GATEWAY, names.GATEWAY_TAKE_IN),
@@ -20,6 +25,15 @@ HOPS = (
     (ENGINE, names.ENGINE_DECIDE),
     (GATEWAY, names.GATEWAY_SEND),
     (GATEWAY, names.GATEWAY_WRITE),
+)
+# And to the model, in the same trace.
+ANSWER = "frontdesk.api.ai.v1.AiService/Answer"
+TO_THE_MODEL = (
+    *HOPS[:2],
+    (ENGINE, names.ENGINE_ASK_AI),
+    (ENGINE, ANSWER),
+    (AI, ANSWER),
+    (AI, f"{names.AI_CHAT} default"),
 )
 # Exporters send every five seconds.
 PATIENCE_S = 30.0
@@ -40,43 +54,61 @@ class Span:
 
 
 async def traced(release: Release) -> dict[str, object]:
-    """A message's spans, where they come from, and who logged its trace id."""
+    """The spans of two messages, where they come from, and who logged their traces' ids."""
+    figures: dict[str, object] = {"step": "traced"}
+    wrong: list[str] = []
+    for name, question, ways in (
+        ("spans", "is #{n} available", (HOPS,)),
+        ("ai_spans", AI_QUESTION, (HOPS, TO_THE_MODEL)),
+    ):
+        figures[name], pods, problems = await _followed(release, question, ways)
+        figures["pods"] = pods
+        wrong += problems
+    return {**figures, "wrong": wrong}
+
+
+async def _followed(release: Release, question: str, ways: Sequence[Way]) -> tuple[int, list[str], list[str]]:
+    """A message's spans, the pods they are of, and what is wrong with them."""
     before = {span.trace_id for span in await _spans(release)}
-    load = await release.load(messages=1, text="is #{n} available")
+    load = await release.load(messages=1, text=question)
     verdict = await release.until_answered(load, 30)
     wrong = [] if verdict["answered"] == 1 else ["the buyer got no answer"]
-    way = await _way(release, before)
-    if way is None:
-        return {"step": "traced", "wrong": [*wrong, f"no trace has all of {', '.join(n for _, n in HOPS)}"]}
-    if way[0].parent:
-        wrong.append(f"{way[0].name} is no root")
-    wrong += [
-        f"{after.name} does not follow {one.name}"
-        for one, after in itertools.pairwise(way)
-        if after.parent != one.span_id
-    ]
-    pods = {(span.service, span.pod) for span in way}
+    hops = {hop for way in ways for hop in way}
+    found = await _whole(release, before, hops)
+    if found is None:
+        return 0, [], [*wrong, f"no trace has all of {', '.join(sorted(name for _, name in hops))}"]
+    for way in ways:
+        if found[way[0]].parent:
+            wrong.append(f"{way[0]} is no root")
+        wrong += [
+            f"{after} does not follow {one}"
+            for one, after in itertools.pairwise(way)
+            if found[after].parent != found[one].span_id
+        ]
+    trace_id = found[ways[0][0]].trace_id
+    pods = {(found[hop].service, found[hop].pod) for hop in hops}
     for service, pod in pods:
         if pod not in {one["metadata"]["name"] for one in await release.pods(service)}:
             wrong.append(f"{pod} is no pod of {service}")
-        if not await _logged(release, pod, way[0].trace_id):
+        if not await _logged(release, pod, trace_id):
             wrong.append(f"no line in the log of {pod} has the trace's id")
-    if len({pod for _, pod in pods}) != len({service for service, _ in HOPS}):
-        wrong.append("the spans are not of two pods")
-    spans = [span for span in await _spans(release) if span.trace_id == way[0].trace_id]
-    return {"step": "traced", "spans": len(spans), "pods": sorted(pod for _, pod in pods), "wrong": wrong}
+    services = {service for service, _ in hops}
+    if len({pod for _, pod in pods}) != len(services):
+        wrong.append(f"the spans are not of {len(services)} pods")
+    spans = [span for span in await _spans(release) if span.trace_id == trace_id]
+    return len(spans), sorted(pod for _, pod in pods), wrong
 
 
-async def _way(release: Release, before: set[str]) -> list[Span] | None:
-    """The hops' spans in a trace that was not there before; None when they don't come."""
+async def _whole(release: Release, before: set[str], hops: set[Hop]) -> dict[Hop, Span] | None:
+    """The spans of a trace that was not there before and has all hops; None when none comes."""
     for _ in range(int(PATIENCE_S)):
-        traces: dict[str, dict[tuple[str, str], Span]] = {}
+        traces: dict[str, dict[Hop, Span]] = {}
         for span in await _spans(release):
             if span.trace_id not in before:
                 traces.setdefault(span.trace_id, {})[span.service, span.name] = span
         for found in traces.values():
-            if found.keys() >= set(HOPS):
-                return [found[hop] for hop in HOPS]
+            if found.keys() >= hops:
+                return found
         await asyncio.sleep(1)
     return None
 
