@@ -31,7 +31,7 @@ from frontdesk.api.chats.v1 import chat_service_pb2 as chats_pb
 from frontdesk.api.chats.v1.chat_service_pb2_grpc import ChatServiceStub
 from frontdesk.api.replies.v1 import reply_service_pb2 as replies_pb
 from frontdesk.api.replies.v1.reply_service_pb2_grpc import ReplyServiceStub
-from support.marketplace import AI_QUESTION, CHAIN, ORGANIZATION
+from support.marketplace import AI_QUESTION, AI_SAYS, CHAIN, ORGANIZATION
 
 COOLDOWN_S = 15.0
 # A wake message counts until it expires.
@@ -161,7 +161,7 @@ async def by_question(release: Release) -> tuple[float, float]:
     begun = time.time()
     chat = (await release.control("say", asked))["chat_id"]
     answer = await _answer(release, shop, chat, begun + 60)
-    if not answer["text"].startswith("AI:"):
+    if not answer["text"].startswith(AI_SAYS):
         raise AssertionError(f"the buyer got {answer['text']!r}, not what the model said")
     return begun, answer["created_at_ms"] / 1000
 
@@ -233,7 +233,8 @@ WAKERS: Mapping[str, Wake] = {
     "woken_by_timer": Wake(ENGINE, by_timer),
     # Two wakes, one after the other.
     "ai_woken_by_buyer": Wake(AI, by_question, WAKE_S, limit_s=14),
-    "ai_woken_by_reader": Wake(AI, by_reader, WAKE_S),
+    # Its last lease is up to 20 s younger than the end of the answer.
+    "ai_woken_by_reader": Wake(AI, by_reader, WAKE_S + 20),
 }
 
 

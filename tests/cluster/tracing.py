@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cluster.release import AI, ENGINE, GATEWAY, Release
 from frontdesk.kit.telemetry import names
-from support.marketplace import AI_QUESTION
+from support.marketplace import AI_QUESTION, AI_SAYS
 
 COLLECTOR = "collector"
 # A service and a span of it.
@@ -71,8 +71,9 @@ async def _followed(release: Release, question: str, ways: Sequence[Way]) -> tup
     """A message's spans, the pods they are of, and what is wrong with them."""
     before = {span.trace_id for span in await _spans(release)}
     load = await release.load(messages=1, text=question)
-    verdict = await release.until_answered(load, 30)
-    wrong = [] if verdict["answered"] == 1 else ["the buyer got no answer"]
+    words = AI_SAYS if question == AI_QUESTION else ""
+    verdict = await release.until_answered(load, 30, words)
+    wrong = [] if verdict["saying"] == 1 else ["the buyer did not get the answer"]
     hops = {hop for way in ways for hop in way}
     found = await _whole(release, before, hops)
     if found is None:

@@ -15,7 +15,7 @@ from frontdesk.api.fleet.v1 import fleet_service_pb2 as pb
 from frontdesk.api.fleet.v1.fleet_service_pb2_grpc import FleetServiceStub
 from frontdesk.kit.rpc.channel import NatsChannel
 from frontdesk.provision import provision
-from support.marketplace import AI_ECHO, AI_QUESTION, ORGANIZATION
+from support.marketplace import AI_ECHO, AI_QUESTION, AI_SAYS, ORGANIZATION
 from support.metrics import parse
 from support.permissions import PASSWORD, configuration
 from support.processes import Fleet
@@ -83,8 +83,8 @@ async def test_a_buyer_is_answered_under_least_rights(fleet: Fleet) -> None:
     async with fleet.http.put(f"{fleet.models_url}/control/script", json={"behaviours": [AI_ECHO]}):
         pass
     load = await fleet.load(messages=10, text=AI_QUESTION)
-    verdict = await fleet.until_answered(load, 30)
-    assert (verdict["answered"], verdict["waiting"]) == (10, 0)
+    verdict = await fleet.until_answered(load, 30, AI_SAYS)
+    assert (verdict["saying"], verdict["waiting"]) == (10, 0)
     await _chat(fleet)
     nc = await nats.connect(fleet.nats.url)
     channel = NatsChannel(nc, shards=64, caller="test")

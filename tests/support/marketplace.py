@@ -22,9 +22,15 @@ from frontdesk.api.replies.v1.rule_service_pb2_grpc import RuleServiceStub
 
 ORGANIZATION = "bench"
 CHAIN = ("account", "global", "ai", "default")
+# No rule of the tests answers it, and no number of days is a price, which an answer may not name.
+AI_QUESTION = "will it be here within #{n} days"
 # What the models simulator says, so that a load sees which question it is for; as fast as a quick model.
-AI_ECHO = {"text": '{"text": "AI: {echo}", "confidence": 0.9}', "echo": r"#\d+", "first_ms": 200}
-AI_QUESTION = "what do you think of #{n}"
+AI_SAYS = "AI:"
+AI_ECHO = {
+    "text": f'{{"text": "{AI_SAYS} {{echo}}", "confidence": 0.9}}',
+    "echo": r"#\d+ days",
+    "first_ms": 200,
+}
 DEFAULT_REPLY = "one moment: {send_message}"
 
 
@@ -145,11 +151,11 @@ class Marketplace:
             while not (await self.control(f"loads/{load}"))["done"]:
                 await asyncio.sleep(0.1)
 
-    async def until_answered(self, load: str, seconds: float) -> dict[str, Any]:
-        """The verdict, once nothing waits any more or the time is up."""
+    async def until_answered(self, load: str, seconds: float, words: str = "") -> dict[str, Any]:
+        """The verdict, once nothing waits any more or the time is up; `saying` counts answers by `words`."""
         end = time.monotonic() + seconds
         while True:
-            verdict: dict[str, Any] = await self.control(f"verdict?load={load}")
+            verdict: dict[str, Any] = await self.control(f"verdict?load={load}&words={words}")
             if not verdict["waiting"] or time.monotonic() > end:
                 return verdict
             await asyncio.sleep(0.1)

@@ -129,6 +129,7 @@ def test_verdict_counts() -> None:
     counts = [found[name] for name in ("messages", "answered", "waiting", "lost", "answered_twice")]
     assert counts == [4, 3, 1, 1, 2]
     assert (found["duplicated_parts"], found["lost_tags"], found["twice_tags"]) == (1, [4], [2, 3])
+    assert [verdict([load], words)["saying"] for words in ("", "a", "b", "c")] == [3, 3, 1, 0]
     assert found["rate_per_s"] == pytest.approx(3 / 2.0)
     assert found["p50_ms"] == found["p99_ms"] == found["max_ms"] == pytest.approx(500)
 

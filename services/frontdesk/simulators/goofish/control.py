@@ -16,7 +16,7 @@
 | POST /control/load | `{"messages", "rate_per_s", "in_flight", "chats_per_account", "text", …}` | load_id |
 | GET /control/loads/<id> | | messages, sent, waiting, done |
 | POST /control/loads/<id>/stop | | the same |
-| GET /control/verdict | `?load=`; all loads without | simulators.goofish.load.verdict |
+| GET /control/verdict | `?load=`; all loads without; `&words=` | simulators.goofish.load.verdict |
 | GET, POST, DELETE /control/faults | `{"account": id or absent, …}` | the faults (faults.py) |
 | POST /control/sockets/close | `{"account": id or absent, "code", "fraction"}` | closed |
 | POST /control/kick | `{"account", "how": "kickout" or "remove"}` | |
@@ -286,9 +286,10 @@ class Control:
         return _load(load)
 
     async def _verdict(self, request: web.Request) -> web.StreamResponse:
+        loads = list(self._loads.loads.values())
         if "load" in request.query:
-            return _json(verdict([self._find_load(request.query["load"])]))
-        return _json(verdict(list(self._loads.loads.values())))
+            loads = [self._find_load(request.query["load"])]
+        return _json(verdict(loads, request.query.get("words", "")))
 
     async def _show_faults(self, request: web.Request) -> web.StreamResponse:
         return _json(dataclasses.asdict(self._faults.of(request.query.get("account", ""))))

@@ -135,8 +135,11 @@ class Loads:
                 load.room.set()
 
 
-def verdict(loads: Sequence[Load]) -> dict[str, Any]:
-    """What buyers got; rates per second, latencies from question to answer in milliseconds."""
+def verdict(loads: Sequence[Load], words: str = "") -> dict[str, Any]:
+    """What buyers got; rates per second, latencies from question to answer in milliseconds.
+
+    `saying` counts the questions that got an answer with `words` in it.
+    """
     questions = [q for load in loads for q in load.questions.values()]
     answered = [q for q in questions if q.answers]
     lost = [q for q in questions if not q.answers]
@@ -146,6 +149,7 @@ def verdict(loads: Sequence[Load]) -> dict[str, Any]:
     return {
         "messages": len(questions),
         "answered": len(answered),
+        "saying": sum(any(words in text for text in q.texts) for q in answered),
         "waiting": len(lost),
         "lost": len(lost),
         "answered_twice": len(twice),
