@@ -131,11 +131,15 @@ class Marketplace:
         await ProviderServiceStub(self.channel).CreateProvider(
             providers_pb.CreateProviderRequest(provider=provider), timeout=30
         )
+        await self.add_default(DEFAULT_REPLY)
+
+    async def add_default(self, text: str) -> None:
+        """What the organization says where nothing else answers."""
         reply = rule_pb2.DefaultReply(
             organization_id=ORGANIZATION,
             scope=rule_pb2.SCOPE_GLOBAL,
+            parts=[rule_pb2.Part(text=text)],
             enabled=True,
-            parts=[rule_pb2.Part(text=DEFAULT_REPLY)],
         )
         await RuleServiceStub(self.channel).SetDefaultReply(
             rule_service_pb2.SetDefaultReplyRequest(default_reply=reply), timeout=30

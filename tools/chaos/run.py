@@ -6,7 +6,8 @@ Every fault has a fleet of its own on loopback, with 40 accounts whose buyers as
 strikes two seconds into the load. `lost` are questions that nobody answered within 90 s of the last one;
 `answered_twice` those with more than one answer, both counted by the simulator. `recovered_s` is the time
 from the fault to the last moment at which some question was older than two seconds without an answer; it
-holds the time the thing was kept broken (`broken_s`). Exit code 1 when a line is not as it must be.
+holds the time the thing was kept broken (`broken_s`). Where the AI answers, what it can't answer the default
+reply does, and `by_ai` counts its answers. Exit code 1 when a line is not as it must be.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import signal
 import sqlite3
 import sys
@@ -31,8 +33,13 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from frontdesk.api.fleet.v1 import fleet_service_pb2 as pb  # noqa: E402 - the path is set above
 from frontdesk.api.fleet.v1.fleet_service_pb2_grpc import FleetServiceStub  # noqa: E402 - the same
+from frontdesk.simulators.models.asked import Asked  # noqa: E402 - the same
+from frontdesk.simulators.models.script import Behaviour  # noqa: E402 - the same
+from frontdesk.simulators.models.server import ModelsServer  # noqa: E402 - the same
+from support.marketplace import ORGANIZATION  # noqa: E402 - the same
 from support.postgres import PostgresServer, new_server  # noqa: E402 - the path is set above
-from support.processes import Fleet  # noqa: E402
+from support.processes import Fleet, free_port  # noqa: E402
+from support.upstreams import add_provider  # noqa: E402
 
 ACCOUNTS = 40
 RATE = 60.0
@@ -40,6 +47,8 @@ STRIKE_S = 2.0
 PATIENCE_S = 90.0
 OLD_S = 2.0
 TAKEOVER_LIMIT_S = 15.0
+# How long a model thinks, so that many calls are under way when a fault strikes.
+THINKS_MS = 400
 HERE = Path(__file__).resolve().parent
 
 
@@ -50,18 +59,42 @@ class Scene:
     fleet: Fleet
     postgres: PostgresServer | None
     takeover_s: float | None = None
+    models: Models | None = None
 
 
 Strike = Callable[[Scene], Awaitable[None]]
 
 
+class Models:
+    """Models that answer a question with its number, on a port that stays theirs."""
+
+    def __init__(self) -> None:
+        self._port = free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    async def start(self) -> None:
+        self._server = ModelsServer(port=self._port)
+        self._server.script.add(Behaviour(says=_number_said, head_ms=THINKS_MS))
+        await self._server.start()
+
+    async def stop(self) -> None:
+        await self._server.stop()
+
+
+def _number_said(asked: Asked) -> str:
+    """The answer to what the buyer wrote since the shop spoke, in the form that ai-proxy wants."""
+    numbers = " ".join(re.findall(r"#\d+", asked.last_words))
+    return json.dumps({"text": f"yes: {numbers}", "intent": "other", "confidence": 1, "needs_person": False})
+
+
 @dataclass(frozen=True)
 class Fault:
-    """A fault: how many replicas it needs, and how it strikes."""
+    """A fault: how many replicas it needs, whether the AI answers, and how it strikes."""
 
     strike: Strike
     gateways: int = 1
     engines: int = 1
+    ai_proxies: int = 0
     postgres: bool = False
     dies_at: str = ""
 
@@ -142,6 +175,14 @@ async def engine_dies(scene: Scene) -> None:
     await scene.fleet.until_ready(engine.name)
 
 
+async def engine_killed(scene: Scene) -> None:
+    """kill -9 of the only engine, started again at once."""
+    engine = scene.fleet.programs["reply-engine-0"]
+    await engine.end(signal.SIGKILL)
+    await engine.start()
+    await scene.fleet.until_ready(engine.name)
+
+
 async def nats_killed(scene: Scene) -> None:
     """kill -9 of nats-server; it is back after two seconds, on the same disk."""
     await scene.fleet.nats.kill()
@@ -186,6 +227,36 @@ async def platform_slow(scene: Scene) -> None:
     await scene.fleet.control("faults", method="DELETE")
 
 
+async def ai_proxy_killed(scene: Scene) -> None:
+    """kill -9 of the only ai-proxy, started again at once."""
+    proxy = scene.fleet.programs["ai-proxy-0"]
+    await proxy.end(signal.SIGKILL)
+    await proxy.start()
+    await scene.fleet.until_ready(proxy.name)
+
+
+async def ai_proxy_killed_for_good(scene: Scene) -> None:
+    """kill -9 of one of two: the other answers what it left."""
+    await scene.fleet.programs["ai-proxy-0"].end(signal.SIGKILL)
+
+
+async def ai_proxy_restarted(scene: Scene) -> None:
+    """The only ai-proxy stops in order, is away for three seconds, and starts again."""
+    proxy = scene.fleet.programs["ai-proxy-0"]
+    await proxy.end(signal.SIGTERM)
+    await asyncio.sleep(3)
+    await proxy.start()
+    await scene.fleet.until_ready(proxy.name)
+
+
+async def models_away(scene: Scene) -> None:
+    """The provider cuts its calls and is away for ten seconds."""
+    assert scene.models is not None
+    await scene.models.stop()
+    await asyncio.sleep(10)
+    await scene.models.start()
+
+
 async def pushes_missed(scene: Scene) -> None:
     """A fifth of the pushes never come, some come twice or late; then the sockets are cut."""
     wrong = {"missed_pushes": 0.2, "duplicate_pushes": 0.2, "reorder_pushes": 0.2, "malformed_frames": 6}
@@ -208,6 +279,12 @@ FAULTS = {
     "engine_dies_before_ack": Fault(engine_dies, dies_at="before an acknowledgement"),
     "engine_dies_at_report": Fault(engine_dies, dies_at="while a report is stored"),
     "nats_killed": Fault(nats_killed),
+    "ai_proxy_killed": Fault(ai_proxy_killed, ai_proxies=1),
+    "ai_proxy_killed_takeover": Fault(ai_proxy_killed_for_good, ai_proxies=2),
+    "ai_proxy_restarted": Fault(ai_proxy_restarted, ai_proxies=1),
+    "models_away": Fault(models_away, ai_proxies=1),
+    "ai_nats_killed": Fault(nats_killed, ai_proxies=1),
+    "ai_engine_killed": Fault(engine_killed, ai_proxies=1),
     "database_locked": Fault(database_locked),
     "database_gone": Fault(database_gone, postgres=True),
     "sockets_dropped": Fault(sockets_dropped),
@@ -232,12 +309,22 @@ async def play(name: str, fault: Fault, messages: int, folder: Path) -> dict[str
         for service in ("connection_gateway", "reply_engine"):
             await asyncio.to_thread(postgres.query, f"CREATE DATABASE {service}")
             databases[service.replace("_", "-")] = postgres.url(service)
-    fleet = Fleet(folder, gateways=fault.gateways, engines=fault.engines, databases=databases)
-    scene = Scene(fleet, postgres)
+    fleet = Fleet(
+        folder,
+        gateways=fault.gateways,
+        engines=fault.engines,
+        ai_proxies=fault.ai_proxies,
+        databases=databases,
+        settings={"FRONTDESK_AI_PRIVATE_UPSTREAMS": "true"} if fault.ai_proxies else {},
+    )
+    scene = Scene(fleet, postgres, models=Models() if fault.ai_proxies else None)
     try:
         await fleet.start()
-        await fleet.add_accounts(ACCOUNTS)
-        await fleet.add_rule("available", "yes: {send_message}")
+        sellers = await fleet.add_accounts(ACCOUNTS, ai=bool(fault.ai_proxies))
+        if scene.models is not None:
+            await _let_the_ai_answer(scene, scene.models, sellers)
+        else:
+            await fleet.add_rule("available", "yes: {send_message}")
         if fault.dies_at:
             await _make_mortal(fleet, fault.dies_at)
         text = "is #{n} available"
@@ -257,6 +344,8 @@ async def play(name: str, fault: Fault, messages: int, folder: Path) -> dict[str
             await watching
     finally:
         await fleet.stop()
+        if scene.models is not None:
+            await scene.models.stop()
         if postgres is not None:
             await asyncio.to_thread(postgres.remove)
     late = [at for at, age in ages if at > struck and age > OLD_S]
@@ -270,7 +359,26 @@ async def play(name: str, fault: Fault, messages: int, folder: Path) -> dict[str
     }
     if scene.takeover_s is not None:
         line["takeover_s"] = scene.takeover_s
+    if scene.models is not None:
+        line["by_ai"] = await asyncio.to_thread(_by_ai, folder / "reply-engine.db")
     return line
+
+
+async def _let_the_ai_answer(scene: Scene, models: Models, sellers: list[str]) -> None:
+    fleet = scene.fleet
+    await models.start()
+    await add_provider(fleet.channel, ORGANIZATION, models.url)
+    await fleet.add_default("wait: {send_message}")
+    for seller in sellers:
+        # So cheap that no number of a question is an offer under its price.
+        await fleet.control("items", {"account": seller, "title": "thing", "price": "1"})
+
+
+def _by_ai(database: Path) -> int:
+    connection = sqlite3.connect(database)
+    (count,) = connection.execute("SELECT count(*) FROM decisions WHERE origin = 'ai'").fetchone()
+    connection.close()
+    return int(count)
 
 
 async def _make_mortal(fleet: Fleet, step: str) -> None:
