@@ -1,22 +1,34 @@
-"""`frontdesk up --demo`: a simulated marketplace, three shops on it, rules, cards, and a live view."""
+"""`frontdesk up --demo`: a simulated marketplace, three shops with all they need, and a live view."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 
+import grpc.aio
 from rich.console import Console
 from rich.markup import escape
 
 from frontdesk.api.accounts.v1 import account_service_pb2 as accounts_pb
 from frontdesk.api.accounts.v1.account_service_pb2_grpc import AccountServiceStub
+from frontdesk.api.ai.v1 import knowledge_service_pb2 as knowledge_pb
+from frontdesk.api.ai.v1 import policy_service_pb2 as policies_pb
+from frontdesk.api.ai.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
+from frontdesk.api.ai.v1.policy_service_pb2_grpc import PolicyServiceStub
+from frontdesk.api.chats.v1 import chat_service_pb2 as chats_pb
 from frontdesk.api.chats.v1 import order_service_pb2 as orders_pb
+from frontdesk.api.chats.v1.chat_service_pb2_grpc import ChatServiceStub
 from frontdesk.api.chats.v1.order_service_pb2_grpc import OrderServiceStub
+from frontdesk.api.events.v1.event_pb2 import AiState, Event
+from frontdesk.api.replies.v1 import reply_service_pb2 as replies_pb
 from frontdesk.api.replies.v1 import rule_service_pb2 as rules_pb
+from frontdesk.api.replies.v1.reply_service_pb2_grpc import ReplyServiceStub
 from frontdesk.api.replies.v1.rule_pb2 import MATCH_CONTAINS, SCOPE_GLOBAL, DefaultReply, Rule
 from frontdesk.api.replies.v1.rule_pb2 import Part as Say
 from frontdesk.api.replies.v1.rule_service_pb2_grpc import RuleServiceStub
 from frontdesk.cli.local import ORGANIZATION, free_port
 from frontdesk.fleet import Part
+from frontdesk.kit import tasks
 from frontdesk.simulators.goofish.server import GoofishSimulator, SimulatorSettings
 from frontdesk.simulators.goofish.state import Chat, Message, Seller
 
@@ -27,8 +39,19 @@ RULES = (
     ("发货", ("发货",), "付款后 24 小时内发货。"),
 )
 DEFAULT = "稍等，店主马上回复您。"
+STATEMENTS = ("可以开发票，电子的，拍下时备注抬头。", "不接受线下交易。")
+KNOWLEDGE = """# 售后
+
+支持七天无理由退货，退货运费由买家承担。
+
+# 快递
+
+默认用中通快递，也可以补差价用顺丰。
+"""
 CARDS_AN_ITEM = 20
 TIMEOUT_S = 30
+# Who answered is told beside the answer, and may be heard of a moment after it.
+HOLD_S = 0.2
 
 
 def marketplace() -> tuple[GoofishSimulator, dict[str, str]]:
@@ -53,17 +76,22 @@ class Demo:
         self._platform = platform
         self._part = part
         self._asked: dict[str, float] = {}
+        self._by: dict[str, str] = {}
+        self._watching: list[asyncio.Task[None]] = []
         self.answered = 0
 
     async def start(self) -> None:
-        """Connect the shops, give them rules and cards, and show what is said from now on."""
+        """Connect the shops, give them rules, knowledge and cards, and show what is said from now on."""
+        self._watching = [tasks.background(self._watch())]
         self._platform.world.heard.append(self._show)
         await self._add_rules()
+        await self._add_knowledge()
         for seller in list(self._platform.world.sellers.values()):
             await self._add_account(seller)
 
     async def stop(self, deadline_s: float) -> None:
         """Say what was done."""
+        await tasks.end(self._watching)
         self._console.print(f"[dim]{self.answered} answers were sent in this demo.[/]")
 
     async def _add_rules(self) -> None:
@@ -85,6 +113,34 @@ class Demo:
         )
         await stub.SetDefaultReply(rules_pb.SetDefaultReplyRequest(default_reply=default), timeout=TIMEOUT_S)
 
+    async def _add_knowledge(self) -> None:
+        """What the AI step may quote; it is `offline` that does while there is no provider."""
+        policy = policies_pb.Policy(
+            organization_id=ORGANIZATION, statements=policies_pb.Words(words=STATEMENTS)
+        )
+        await PolicyServiceStub(self._part.channel).SetPolicy(
+            policies_pb.SetPolicyRequest(policy=policy), timeout=TIMEOUT_S
+        )
+        document = knowledge_pb.Document(
+            organization_id=ORGANIZATION,
+            title="店铺须知",
+            format=knowledge_pb.DOCUMENT_FORMAT_MARKDOWN,
+            content=KNOWLEDGE,
+        )
+        await KnowledgeServiceStub(self._part.channel).CreateDocument(
+            knowledge_pb.CreateDocumentRequest(request_id="demo-knowledge", document=document),
+            timeout=TIMEOUT_S,
+        )
+
+    async def _turn_ai_on(self, account_id: str) -> None:
+        stub = ReplyServiceStub(self._part.channel)
+        request = replies_pb.GetReplySettingsRequest(account_id=account_id)
+        settings = (await stub.GetReplySettings(request, timeout=TIMEOUT_S)).settings
+        settings.ai_enabled = True
+        await stub.UpdateReplySettings(
+            replies_pb.UpdateReplySettingsRequest(settings=settings), timeout=TIMEOUT_S
+        )
+
     async def _add_account(self, seller: Seller) -> None:
         """The shop's account, new or with the cookies that the marketplace knows now."""
         stub = AccountServiceStub(self._part.channel)
@@ -101,6 +157,7 @@ class Demo:
                 organization_id=ORGANIZATION, name=seller.nickname, cookies=seller.cookies, wait=True
             )
             account_id = (await stub.CreateAccount(create, timeout=TIMEOUT_S)).account.account_id
+        await self._turn_ai_on(account_id)
         await self._add_cards(account_id, seller)
 
     async def _add_cards(self, account_id: str, seller: Seller) -> None:
@@ -118,19 +175,44 @@ class Demo:
             add = orders_pb.AddCardsRequest(account_id=account_id, item_id=item.item_id, cards=cards)
             await stub.AddCards(add, timeout=TIMEOUT_S)
 
-    def _show(self, seller: Seller, chat: Chat, message: Message) -> None:
-        clock = time.strftime("%H:%M:%S", time.localtime(message.created_at_ms / 1000))
-        shop, buyer = escape(seller.nickname), escape(chat.buyer_name)
-        text = escape(message.text)
-        if message.order is not None:
-            self._console.print(f"[dim]{clock}[/]  [magenta]{shop}[/]  {buyer}  [yellow]{text}[/]")
-            self._asked.setdefault(chat.chat_id, time.monotonic())
-        elif message.sender_id == seller.user_id:
-            self.answered += 1
-            waited = time.monotonic() - self._asked.pop(chat.chat_id, time.monotonic())
+    async def _watch(self) -> None:
+        """Hear who answers with the AI, and when a person is called."""
+        stub = ChatServiceStub(self._part.channel)
+        try:
+            async for response in stub.WatchChats(chats_pb.WatchChatsRequest(organization_id=ORGANIZATION)):
+                self._hear(response.event)
+        except grpc.aio.AioRpcError as error:
+            self._console.print(f"[dim]Who answers is shown no longer: {escape(error.details() or '')}[/]")
+
+    def _hear(self, event: Event) -> None:
+        if event.WhichOneof("kind") == "ai" and event.ai.state == AiState.AI_STATE_DONE:
+            ai = event.ai
+            self._by[ai.chat_id] = ai.provider if ai.model == ai.provider else f"{ai.provider}/{ai.model}"
+        elif event.WhichOneof("kind") == "alert":
             self._console.print(
-                f"[dim]{clock}[/]  [magenta]{shop}[/]  [green]→ {buyer}: {text}[/] [dim]{waited:.1f} s[/]"
+                f"[dim]{_clock(event.occurred_at_ms)}[/]  [red]! {escape(event.alert.text)}[/]"
             )
+
+    def _show(self, seller: Seller, chat: Chat, message: Message) -> None:
+        begun = self._asked.setdefault(chat.chat_id, time.monotonic())
+        if message.order is None and message.sender_id == seller.user_id:
+            self.answered += 1
+            del self._asked[chat.chat_id]
+        waited = time.monotonic() - begun
+        asyncio.get_running_loop().call_later(HOLD_S, self._print, seller, chat, message, waited)
+
+    def _print(self, seller: Seller, chat: Chat, message: Message, waited: float) -> None:
+        shop, buyer, text = escape(seller.nickname), escape(chat.buyer_name), escape(message.text)
+        line = f"[dim]{_clock(message.created_at_ms)}[/]  [magenta]{shop}[/]  "
+        if message.order is not None:
+            self._console.print(f"{line}{buyer}  [yellow]{text}[/]")
+        elif message.sender_id == seller.user_id:
+            by = self._by.pop(chat.chat_id, "")
+            who = f" · [blue]{escape(by)}[/]" if by else ""
+            self._console.print(f"{line}[green]→ {buyer}: {text}[/] [dim]{waited:.1f} s[/]{who}")
         else:
-            self._asked.setdefault(chat.chat_id, time.monotonic())
-            self._console.print(f"[dim]{clock}[/]  [magenta]{shop}[/]  [cyan]{buyer}[/]: {text}")
+            self._console.print(f"{line}[cyan]{buyer}[/]: {text}")
+
+
+def _clock(at_ms: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at_ms / 1000))
