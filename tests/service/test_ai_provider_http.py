@@ -101,7 +101,7 @@ async def http() -> AsyncIterator[ProviderHttp]:
 
 async def streamed(adapter: HttpAdapter, of: Provider) -> Answer:
     """The whole of a streamed answer."""
-    return await collected(adapter.stream(of, MODEL, ASKED))
+    return await collected(adapter.stream(of, MODEL, ASKED), 1_000_000)
 
 
 def events(data: bytes = CHUNKS + DONE) -> web.Response:

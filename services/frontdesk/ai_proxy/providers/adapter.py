@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import orjson
 
 from frontdesk.ai_proxy.errors import UpstreamRefused
+from frontdesk.ai_proxy.gathered import Gathered
 from frontdesk.ai_proxy.model import (
     Answer,
-    Delta,
     Embeddings,
     Finish,
     Model,
@@ -22,7 +22,6 @@ from frontdesk.ai_proxy.model import (
     Prompt,
     Provider,
     Role,
-    ToolCall,
 )
 from frontdesk.ai_proxy.providers.decoding import StreamDecoder
 from frontdesk.ai_proxy.providers.failures import Call
@@ -91,7 +90,7 @@ class HttpAdapter:
                     raise
             else:
                 return self._decoder(call).answer(body)
-        return await collected(self.stream(provider, model, prompt))
+        return await collected(self.stream(provider, model, prompt), self._http.body_bytes)
 
     def stream(
         self, provider: Provider, model: Model, prompt: Prompt
@@ -165,30 +164,16 @@ class Fixed:
         return False
 
 
-async def collected(stream: AsyncGenerator[Sequence[Piece], None]) -> Answer:
-    """The whole of a streamed answer."""
-    texts: list[str] = []
-    reasonings: list[str] = []
-    calls: dict[int, ToolCall] = {}
+async def collected(stream: AsyncGenerator[Sequence[Piece], None], most: int) -> Answer:
+    """The whole of a streamed answer; raises UpstreamUnavailable for more than about `most` characters."""
+    said = Gathered(most)
     finish = Finish()
     async with aclosing(stream):
         async for batch in stream:
-            for piece in batch:
-                match piece:
-                    case Delta():
-                        texts.append(piece.text)
-                        reasonings.append(piece.reasoning)
-                    case ToolCall():
-                        begun = calls.get(piece.index, ToolCall(piece.index))
-                        calls[piece.index] = ToolCall(
-                            piece.index,
-                            begun.id or piece.id,
-                            begun.name or piece.name,
-                            begun.arguments + piece.arguments,
-                        )
-                    case Finish():
-                        finish = piece
-    return Answer("".join(texts), "".join(reasonings), tuple(calls.values()), finish)
+            said.add(batch)
+            if isinstance(batch[-1], Finish):
+                finish = batch[-1]
+    return said.joined(finish)
 
 
 def with_schema(prompt: Prompt) -> Prompt:

@@ -121,7 +121,7 @@ class ProviderHttp:
         self._connections = connections
         self._private = private
         self._clock = clock or SystemClock()
-        self._body_bytes = body_bytes
+        self.body_bytes = body_bytes
         self._stream_bytes = stream_bytes
         self._slots = asyncio.Semaphore(connections)
         self._session: aiohttp.ClientSession | None = None
@@ -272,8 +272,8 @@ class ProviderHttp:
         raise failures.of_status(call, response.status, response.headers, body, self._clock.now_ms())
 
     async def _body(self, call: Call, response: aiohttp.ClientResponse, late: float) -> bytes:
-        body = await _read_up_to(call, response, late, self._body_bytes + 1)
-        if len(body) > self._body_bytes:
+        body = await _read_up_to(call, response, late, self.body_bytes + 1)
+        if len(body) > self.body_bytes:
             raise failures.garbled(call, "the answer is too long")
         if failures.looks_like_html(body):
             raise call.error(UpstreamMisconfigured, "a page", status=response.status)

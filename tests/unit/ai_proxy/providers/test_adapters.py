@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 
-from frontdesk.ai_proxy.errors import UpstreamRefused
-from frontdesk.ai_proxy.model import Model, ModelMessage, Prompt, Provider, Role, Tool, ToolCall
-from frontdesk.ai_proxy.providers.adapter import Memory
+from frontdesk.ai_proxy.errors import UpstreamRefused, UpstreamUnavailable
+from frontdesk.ai_proxy.model import (
+    Delta,
+    Finish,
+    FinishReason,
+    Model,
+    ModelMessage,
+    Piece,
+    Prompt,
+    Provider,
+    Role,
+    Tool,
+    ToolCall,
+)
+from frontdesk.ai_proxy.providers.adapter import Memory, collected
 from frontdesk.ai_proxy.providers.failures import Call
 from frontdesk.ai_proxy.providers.http import ProviderHttp
 from frontdesk.ai_proxy.providers.kinds import KINDS
@@ -287,3 +301,21 @@ def test_the_memory_of_needs_is_bounded() -> None:
         memory.add(provider(), Model(name, name), "need")
     known = [bool(memory.of(provider(), Model(name, name))) for name in ("a", "b", "c")]
     assert known == [False, True, True]
+
+
+async def test_a_stream_that_is_gathered_has_a_most_and_takes_linear_time() -> None:
+    """The pieces of a tool's arguments are joined once, and not for ever."""
+
+    async def stream(count: int) -> AsyncGenerator[Sequence[Piece], None]:
+        yield [Delta("a"), ToolCall(0, "1", "f")]
+        for _ in range(count):
+            yield [ToolCall(0, arguments="[1234567]")] * 1000
+        yield [Delta("b"), Finish(FinishReason.TOOL_CALLS)]
+
+    started = time.process_time()
+    answer = await collected(stream(100), 20_000_000)
+    assert time.process_time() - started < 3
+    assert (answer.text, answer.finish.reason) == ("ab", FinishReason.TOOL_CALLS)
+    assert [(one.id, one.name, len(one.arguments)) for one in answer.tool_calls] == [("1", "f", 900_000)]
+    with pytest.raises(UpstreamUnavailable):
+        await collected(stream(300), 100_000)
