@@ -8,7 +8,7 @@ the call, so the guard sits where the socket is made: a name that leads elsewher
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 from aiohttp import TCPConnector, ThreadedResolver
@@ -16,6 +16,10 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 # RFC 6052: the last 32 bits are an IPv4 address, which a gateway of the network calls.
 _NAT64 = IPv6Network("64:ff9b::/96")
+# What Python 3.11 takes for public: IETF's own addresses, among them a cloud's metadata service, a relay of
+# 6to4, and where Azure's machines find their host.
+_INSIDE = tuple(map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")))
+_INSIDE_6 = IPv6Network("3fff::/20")
 
 AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
 
@@ -41,8 +45,10 @@ def is_public(address: str | IPv4Address | IPv6Address) -> bool:
         inner = _embedded(ip)
         if inner is not None:
             return is_public(inner)
-        if ip.is_site_local or ip.teredo is not None:
+        if ip.is_site_local or ip.teredo is not None or ip in _INSIDE_6:
             return False
+    elif any(ip in network for network in _INSIDE):
+        return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
 
 
