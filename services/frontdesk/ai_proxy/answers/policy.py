@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import select
@@ -33,6 +33,7 @@ MAX_TOTAL = 20_000
 MAX_ROUNDS = 100
 
 _MODEL = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
+_PLATFORM_PRICE = re.compile(r"[0-9]{1,12}(?:\.[0-9]{0,8})?|\.[0-9]{1,8}")
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,4})?")
 
 
@@ -258,8 +259,7 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
 def money(text: str) -> Decimal | None:
     """A price as a platform writes it, in yuan; None when it says none."""
     cleaned = text.strip().removeprefix("¥").removeprefix("￥").removesuffix("元").replace(",", "").strip()
-    try:
-        value = Decimal(cleaned)
-    except InvalidOperation:
+    # Nothing like 1E+999999, which is a megabyte of digits in a prompt.
+    if not _PLATFORM_PRICE.fullmatch(cleaned):
         return None
-    return value if value.is_finite() and value > 0 else None
+    return Decimal(cleaned) or None

@@ -14,6 +14,9 @@ from frontdesk.ai_proxy.answers.intent import Intent
 from frontdesk.ai_proxy.answers.prices import Kind, find_prices
 
 MOST_STARTS = 20
+# No price is longer, or more.
+MOST_PRICE_CHARS = 40
+MOST_PRICE = Decimal(10) ** 12
 _NO_PRICE = ("", "none", "null", "n/a", "na", "无", "没有", "-", "undefined")
 
 
@@ -73,10 +76,10 @@ def _price(value: object) -> Decimal | None:
     if value is None or isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        if not math.isfinite(value):
+        if (isinstance(value, float) and not math.isfinite(value)) or not -MOST_PRICE < value < MOST_PRICE:
             raise UnreadableResult("its price is no number")
         return Decimal(str(value))
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > MOST_PRICE_CHARS:
         raise UnreadableResult("its price is no number")
     if value.strip().lower() in _NO_PRICE:
         return None
@@ -84,13 +87,15 @@ def _price(value: object) -> Decimal | None:
     if not prices or any(price.kind not in (Kind.MONEY, Kind.BARE) for price in prices):
         raise UnreadableResult("its price is no price")
     lowest = min(price.value for price in prices)
+    if lowest >= MOST_PRICE:
+        raise UnreadableResult("its price is no price")
     return -lowest if value.strip().startswith("-") else lowest
 
 
 def _confidence(value: object) -> float:
     try:
         number = float(value) if isinstance(value, int | float | str) else 0.0
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     if not math.isfinite(number) or number < 0:
         return 0.0

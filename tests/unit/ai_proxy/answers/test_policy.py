@@ -160,6 +160,9 @@ def test_bad_input_names_the_field(said: dict[str, Any], field: str) -> None:
         ("面议", None),
         ("inf", None),
         ("nan", None),
+        ("1E+999999", None),
+        ("9" * 13, None),
+        ("0." + "1" * 9, None),
     ],
 )
 def test_prices_of_a_platform(text: str, value: str | None) -> None:

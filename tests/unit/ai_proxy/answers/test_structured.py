@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 
 import pytest
@@ -47,7 +48,7 @@ def test_prices_are_read(value: str, price: str | None) -> None:
         *("", "在的", "{}", '{"text":', "[1]", '{"reply":"x"}', '{"text":5}', "{" * 5000),
         *(
             f'{{"text":"x","offered_price":{price}}}'
-            for price in ('"八折"', '"cheap"', "[1]", "NaN", "Infinity")
+            for price in ('"八折"', '"cheap"', "[1]", "NaN", "Infinity", "9" * 400, "1e300", f'"{"9" * 30}"')
         ),
     ],
 )
@@ -61,12 +62,20 @@ def test_what_is_no_result(answer: str) -> None:
     ("value", "confidence"),
     [
         *(("0.7", 0.7), ("1", 1.0), ("85", 0.85), ('"0.6"', 0.6), ("1e9", 1.0)),
-        *((nothing, 0.0) for nothing in ('"high"', "null", "-1", "NaN", "{}")),
+        *((nothing, 0.0) for nothing in ('"high"', "null", "-1", "NaN", "{}", "9" * 400)),
     ],
 )
 def test_confidence_is_between_0_and_1(value: str, confidence: float) -> None:
     """Percents are taken for what they mean; what is no number is none."""
     assert read_result(f'{{"text":"x","confidence":{value}}}').confidence == confidence
+
+
+def test_a_long_price_is_not_looked_into() -> None:
+    """It holds up nobody: a provider may send some megabytes of it."""
+    started = time.process_time()
+    with pytest.raises(UnreadableResult):
+        read_result(f'{{"text":"x","offered_price":"{"1 2,5 " * 500_000}"}}')
+    assert time.process_time() - started < 0.5
 
 
 def test_what_is_left_out() -> None:
