@@ -62,7 +62,8 @@ def find_word(text: str, words: Sequence[str]) -> str:
     return words[int(found.lastgroup[1:])] if found and found.lastgroup else ""
 
 
-@lru_cache(256)
+# The longest lists take about 1.5 MB each.
+@lru_cache(64)
 def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(f"(?P<w{number}>{_one(word)})" for number, word in enumerate(words)))
 

@@ -109,7 +109,8 @@ def _runs(texts: Iterable[str], length: int) -> set[str]:
     return found
 
 
-@lru_cache(256)
+# The longest prompts take about 4 MB each.
+@lru_cache(32)
 def _secret_runs(secret: tuple[str, ...], length: int) -> frozenset[str]:
     return frozenset(_runs(secret, length))
 
