@@ -1,7 +1,7 @@
 """DashScope's own API (AI-05 to AI-12).
 
 https://help.aliyun.com/en/model-studio/qwen-api-via-dashscope. Its chunks hold the whole text so far; models
-that think, and servers that were asked to, send what is new. Both are understood, without being told which.
+that think, and servers that were asked to, send what is new. Which it is, is seen where nobody asked for it.
 """
 
 from __future__ import annotations
@@ -104,16 +104,18 @@ class DashScope(HttpAdapter):
         return decoding.joined(parts)
 
     def _decoder(self, call: Call) -> StreamDecoder:
-        return DashScopeDecoder(call, self._event_bytes)
+        increments = INCREMENTS in self.needs(call.provider, call.model)
+        return DashScopeDecoder(call, self._event_bytes, increments=increments)
 
 
 class Growth:
-    """A text that comes as the whole so far or as what is new; `more` says what is new."""
+    """A text that comes as the whole so far or as what is new; `more` says what is new. With `increments` it
+    is known to be the latter: `1` and `1` are then 11, and not twice the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, increments: bool = False) -> None:
         self._full = ""
         self._whole = False
-        self._increments = False
+        self._increments = increments
 
     def more(self, content: str) -> str:
         """What of `content` was not there before."""
@@ -136,10 +138,11 @@ class Growth:
 class DashScopeDecoder(StreamDecoder):
     """Chunks with `output.choices[0].message`; the last has a `finish_reason`."""
 
-    def __init__(self, call: Call, event_bytes: int) -> None:
+    def __init__(self, call: Call, event_bytes: int, *, increments: bool = False) -> None:
         super().__init__(call, event_bytes)
-        self._text = Growth()
-        self._reasoning = Growth()
+        self._increments = increments
+        self._text = Growth(increments=increments)
+        self._reasoning = Growth(increments=increments)
         self._arguments: dict[int, Growth] = {}
         self._usage: Usage | None = None
 
@@ -171,7 +174,9 @@ class DashScopeDecoder(StreamDecoder):
         index = told.get("index") or 0
         function = told.get("function") or {}
         begun = index in self._arguments
-        more = self._arguments.setdefault(index, Growth()).more(function.get("arguments") or "")
+        if not begun:
+            self._arguments[index] = Growth(increments=self._increments)
+        more = self._arguments[index].more(function.get("arguments") or "")
         if not begun:
             self._call(ToolCall(index, told.get("id") or "", function.get("name") or "", more))
         elif more:

@@ -25,10 +25,12 @@ from frontdesk.ai_proxy.model import (
     ToolCall,
 )
 from frontdesk.ai_proxy.providers.adapter import Memory, collected
+from frontdesk.ai_proxy.providers.dashscope import DashScope
 from frontdesk.ai_proxy.providers.failures import Call
 from frontdesk.ai_proxy.providers.http import ProviderHttp
 from frontdesk.ai_proxy.providers.kinds import KINDS
-from support.providers import ASKED, KEY, MODEL, provider
+from support.provider_streams import sse
+from support.providers import ASKED, KEY, MODEL, provider, text_of
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
 PHOTO = "https://img.example/a.webp?size=1"
@@ -319,3 +321,16 @@ async def test_a_stream_that_is_gathered_has_a_most_and_takes_linear_time() -> N
     assert [(one.id, one.name, len(one.arguments)) for one in answer.tool_calls] == [("1", "f", 900_000)]
     with pytest.raises(UpstreamUnavailable):
         await collected(stream(300), 100_000)
+
+
+def test_asked_for_increments_are_taken_as_such() -> None:
+    """A text that repeats itself from the start is not taken for the whole so far."""
+    adapter, of = DashScope(ProviderHttp()), provider("dashscope")
+    error = UpstreamRefused("x")
+    error.detail = "This model only support incremental_output set to True."
+    assert adapter.learn(of, MODEL, error)
+    needs = adapter.needs(of, MODEL)
+    decoder = adapter._decoder(adapter.call(of, MODEL, ASKED, needs, streamed=True))
+    chunks = ({"output": {"choices": [{"message": {"content": text}}]}} for text in "1100")
+    pieces = [piece for chunk in chunks for piece in decoder.feed(sse(chunk))]
+    assert text_of(pieces) == "1100"
