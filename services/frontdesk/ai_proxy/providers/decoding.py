@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from base64 import b64decode
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from frontdesk.ai_proxy.providers.sse import EventTooLong, SseParser
 _ODD = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 _MOST_CALLS = 2**31
+# Of a vector, as many as may be asked for; what is searched by vectors pays for each.
+MOST_DIMENSIONS = 16_384
 
 FINISH_REASONS = {
     "stop": FinishReason.STOP,
@@ -227,6 +230,11 @@ def vectors(call: Call, told: Sequence[Any], texts: int) -> tuple[Sequence[float
         found = tuple(map(_vector, told))
     except _ODD as error:
         raise failures.garbled(call, type(error).__name__) from None
+    if any(len(vector) > MOST_DIMENSIONS for vector in found):
+        raise failures.garbled(call, "a vector is too long")
+    # Callers get floats of 32 bits.
+    if not all(math.isfinite(sum(map(abs, array("f", vector)))) for vector in found):
+        raise failures.garbled(call, "a vector has no length")
     if len(found) != texts or not all(found):
         raise failures.garbled(call, f"{len(found)} vectors for {texts} texts")
     return found
