@@ -144,7 +144,13 @@ class VectorFiller:
             raise Unavailable("the model made another number of vectors than there were texts")
         packed = await asyncio.to_thread(lambda: [pack(vector) for vector in made.vectors])
         values = [
-            {"number": row.passage_number, "said": row.text, "whole": whole, "signs": signs}
+            {
+                "owner": organization_id,
+                "number": row.passage_number,
+                "said": row.text,
+                "whole": whole,
+                "signs": signs,
+            }
             for row, (whole, signs) in zip(rows, packed, strict=True)
         ]
         async with self._database.write() as connection:
@@ -152,10 +158,14 @@ class VectorFiller:
         return made.model
 
 
-# The text too: a number may belong to another passage by now.
+# The owner and the text too: a number may belong to another passage by now.
 _KEEP = (
     update(passages)
-    .where(passages.c.passage_number == bindparam("number"), passages.c.text == bindparam("said"))
+    .where(
+        passages.c.passage_number == bindparam("number"),
+        passages.c.organization_id == bindparam("owner"),
+        passages.c.text == bindparam("said"),
+    )
     .values(vector=bindparam("whole"), vector_bits=bindparam("signs"))
 )
 
@@ -186,7 +196,13 @@ async def find_nearest(
             missing = True
     close = await asyncio.to_thread(nearest, bits, known, NEAREST)
     found = await connection.execute(
-        select(table.passage_number, table.vector).where(table.passage_number.in_(close))
+        select(table.passage_number, table.vector).where(
+            table.organization_id == organization_id, table.passage_number.in_(close)
+        )
     )
-    likely = [(row.passage_number, likeness(whole, row.vector)) for row in found]
+    near = found.all()
+    # Long vectors take a part of a second.
+    likely = await asyncio.to_thread(
+        lambda: [(row.passage_number, likeness(whole, row.vector)) for row in near]
+    )
     return sorted(likely, key=lambda pair: -pair[1]), missing
