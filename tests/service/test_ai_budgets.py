@@ -18,6 +18,7 @@ from frontdesk.ai_proxy.errors import BudgetExceeded
 from frontdesk.ai_proxy.model import Caller, Price, Usage
 from frontdesk.ai_proxy.retention import Retention
 from frontdesk.api.ai.v1 import budget_service_pb2 as pb
+from frontdesk.api.events.v1.event_pb2 import Event
 from frontdesk.kit.database import Database, DatabaseOptions
 from frontdesk.kit.errors import Poison, Unavailable
 from support.budgets import CALLER, DAY_S, YUAN, Broker, Replica, replicas
@@ -110,6 +111,16 @@ async def test_every_currency_that_may_answer_is_set_aside(one: Replica) -> None
         await one.budgets.reserve("b", CALLER, dollars, 0, 10, [(YUAN, 10)])
     await one.settle("a", 900, cost=Decimal("1.8"), currency="USD")
     assert await one.state() == [("0", "0"), ("1.8", "0"), ("900", "0")]
+
+
+async def test_a_cost_that_is_none_is_in_the_log_all_the_same(one: Replica) -> None:
+    """Of a provider that tells of a million million tokens; what it set aside does not stay."""
+    await one.budget("1")
+    await one.reserve("a", 900)
+    await one.settle("a", 10**12, cost=Decimal(10) ** 9)
+    (row,) = await one.rows()
+    assert row.cost_pico == 2**63 - 1
+    assert await one.state() == [("9223372.036854775807", "0")]
 
 
 async def test_a_budget_without_a_fall_back_decides(one: Replica) -> None:
@@ -362,8 +373,10 @@ async def test_what_is_no_spend_is_poison(one: Replica, payload: bytes) -> None:
     """It goes to DEAD and is not tried for ever."""
     with pytest.raises(Poison):
         await one.writer.store([payload])
+    event = Event.FromString(await one.payload("a", 1))
+    event.usage.usage.cost = "1000000000"
     with pytest.raises(Poison):
-        await one.writer.store([await one.payload("a", 1, cost=Decimal(10) ** 9)])
+        await one.writer.store([event.SerializeToString()])
 
 
 async def test_a_cached_answer_used_nothing(one: Replica) -> None:

@@ -21,7 +21,7 @@ from itertools import islice
 from typing import Protocol
 
 from frontdesk.ai_proxy.model import Caller, Usage
-from frontdesk.ai_proxy.money import amount_text, rounded
+from frontdesk.ai_proxy.money import MOST_COST, amount_text, rounded
 from frontdesk.api.ai.v1 import chat_pb2
 from frontdesk.api.ai.v1.spend_pb2 import Spend
 from frontdesk.api.events.v1.event_pb2 import Event
@@ -210,7 +210,8 @@ def _message(spend: SpendRecord, now_ms: int) -> Outgoing:
                 cached_tokens=usage.cached_tokens,
                 completion_tokens=usage.completion_tokens,
                 counted=usage.counted,
-                cost=amount_text(rounded(spend.cost)) if spend.cost is not None else "",
+                # What a provider makes up must not keep the call out of the log.
+                cost=amount_text(min(rounded(spend.cost), MOST_COST)) if spend.cost is not None else "",
                 currency=spend.currency if spend.cost is not None else "",
             ),
             cached=spend.cached,
