@@ -27,7 +27,8 @@ from frontdesk.kit.errors import (
 class UpstreamError(FrontdeskError):
     """A provider failed. `again`: the same provider may succeed; `elsewhere`: another one may.
 
-    `detail` is what the provider itself said, cut short: for logs, never for callers.
+    `detail` is what the provider itself said, cut short: for adapters to learn from, never for callers or
+    logs, as it may hold what was asked.
     """
 
     again = False

@@ -15,6 +15,7 @@ first piece wins, the other call is cancelled. Cancelling the caller's task ends
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -38,6 +39,7 @@ from frontdesk.kit.errors import FrontdeskError, ResourceExhausted, Unavailable
 from frontdesk.kit.tasks import background, end
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +254,7 @@ class Router:
                 try:
                     value = await request(candidate)
                 except UpstreamError as error:
+                    _tell(candidate, error)
                     course.asking -= 1
                     permit.failed(error, self._clock.monotonic())
                     failures += 1
@@ -350,6 +353,17 @@ def capped(prompt: Prompt, model: Model) -> Prompt:
     if not most or (prompt.max_tokens is not None and prompt.max_tokens <= most):
         return prompt
     return replace(prompt, max_tokens=most)
+
+
+def _tell(candidate: Candidate, error: UpstreamError) -> None:
+    """For whoever runs the installation: which provider, and its word for it. What else it said may hold what
+    was asked."""
+    provider, model = candidate
+    facts: dict[str, object] = {"code": error.code}
+    facts |= {"provider_id": provider.provider_id, "model": model.upstream_name}
+    facts |= {name: error.facts[name] for name in ("status", "upstream_code") if name in error.facts}
+    level = logging.INFO if isinstance(error, UpstreamRefused) else logging.WARNING
+    log.log(level, "a provider failed: %s", error.message, extra=facts)
 
 
 def _resting(seconds: float | None) -> Unavailable:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from frontdesk.ai_proxy import router
 from frontdesk.ai_proxy.breaker import BreakerSettings, State
 from frontdesk.ai_proxy.errors import (
     UpstreamError,
@@ -342,3 +343,18 @@ def test_no_answer_is_asked_for_that_is_longer_than_the_model_may(
 ) -> None:
     """What budgets reserve counts on it."""
     assert capped(replace(PROMPT, max_tokens=asked), Model("m", "m", max_tokens=most)).max_tokens == sent
+
+
+async def test_a_failure_is_told_without_what_was_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Who runs the installation sees which provider, its status and its word for it; nothing of a chat."""
+    bench = Bench(provider("a"))
+    refused = UpstreamMisconfigured("not accepted", status=401, upstream_code="invalid_api_key")
+    refused.detail = "the buyer's words"
+    bench.adapter.plays("a", [refused])
+    with pytest.raises(UpstreamMisconfigured):
+        await bench.complete()
+    (record,) = [record for record in caplog.records if record.name == router.__name__]
+    names = ("code", "provider_id", "model", "status", "upstream_code")
+    facts = [getattr(record, name) for name in names]
+    assert facts == ["FAILED_PRECONDITION", bench.providers[0].provider_id, "a-large", 401, "invalid_api_key"]
+    assert "buyer" not in repr(vars(record))

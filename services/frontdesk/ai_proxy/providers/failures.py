@@ -92,7 +92,7 @@ class Call:
     def error(
         self, kind: type[UpstreamError], detail: str = "", sentence: str = "", /, **facts: object
     ) -> UpstreamError:
-        """An error of this call; `detail` is for logs, `sentence` replaces that of the kind."""
+        """An error of this call; `detail` is what the provider said, `sentence` replaces that of the kind."""
         error = kind(
             sentence or _SENTENCES[kind], provider=self.provider.name, model=self.model.name, **facts
         )
