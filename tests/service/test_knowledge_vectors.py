@@ -175,3 +175,21 @@ async def test_a_vector_is_kept_for_its_own_organization_only(bench: Bench) -> N
     bench.filler.wake("o")
     await until(lambda: swapped.is_set() and not bench.filler._running)
     assert await bench.models() == [""]
+
+
+async def test_a_write_behind_the_last_look_is_looked_at_too() -> None:
+    """It wakes a filler that has seen everything and has not ended yet."""
+
+    class Late(VectorFiller):
+        looked = 0
+
+        async def _batch(self, organization_id: str, model: str, most: int) -> str:
+            self.looked += 1
+            if self.looked == 1:
+                self.wake(organization_id)
+            return ""
+
+    filler = Late(None, Meanings(), ManualClock())  # type: ignore[arg-type]  # asks no database
+    filler.wake("o")
+    await until(lambda: not filler._running)
+    assert filler.looked == 2

@@ -91,17 +91,19 @@ class VectorFiller:
         self._clock = clock
         self._turns = asyncio.Semaphore(at_once)
         self._running: dict[str, asyncio.Task[None]] = {}
+        # Those that were woken while they ran: what came may be behind where they looked.
+        self._again: set[str] = set()
         self._not_before: dict[str, float] = {}
 
     def wake(self, organization_id: str, model: str = "") -> None:
         """Give vectors of `model` to passages without, unless that is being done or failed a moment ago."""
         now = self._clock.monotonic()
         self._not_before = {name: until for name, until in self._not_before.items() if until > now}
-        if organization_id in self._running or organization_id in self._not_before:
-            return
-        task = asyncio.create_task(self._fill(organization_id, model), name=f"vectors of {organization_id}")
-        self._running[organization_id] = task
-        task.add_done_callback(lambda _: self._running.pop(organization_id, None))
+        if organization_id in self._running:
+            self._again.add(organization_id)
+        elif organization_id not in self._not_before:
+            work = self._fill(organization_id, model)
+            self._running[organization_id] = asyncio.create_task(work, name=f"vectors of {organization_id}")
 
     async def close(self) -> None:
         """End what is under way; the next search goes on with it."""
@@ -112,15 +114,25 @@ class VectorFiller:
     async def _fill(self, organization_id: str, model: str) -> None:
         try:
             async with self._turns:
-                if not model:
-                    model = await self._batch(organization_id, "", 1)
-                # Two providers that take turns would never come to an end.
-                while model and await self._batch(organization_id, model, BATCH) == model:
-                    pass
+                await self._passages(organization_id, model)
+                while organization_id in self._again:
+                    self._again.discard(organization_id)
+                    await self._passages(organization_id, "")
         except FrontdeskError as error:
             # Only the kind: a provider's message may hold what was sent.
             log.warning("passages of %s get no vectors for now: %s", organization_id, error.code)
             self._not_before[organization_id] = self._clock.monotonic() + PAUSE_SECONDS
+        finally:
+            # In the step of the last look, so that a wake is seen by this task or makes the next.
+            self._again.discard(organization_id)
+            self._running.pop(organization_id, None)
+
+    async def _passages(self, organization_id: str, model: str) -> None:
+        if not model:
+            model = await self._batch(organization_id, "", 1)
+        # Two providers that take turns would never come to an end.
+        while model and await self._batch(organization_id, model, BATCH) == model:
+            pass
 
     async def _batch(self, organization_id: str, model: str, most: int) -> str:
         """Embed at most `most` passages whose vectors are not of `model`; what made them, empty for none."""
