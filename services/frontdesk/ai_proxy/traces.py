@@ -21,8 +21,8 @@ from frontdesk.kit.telemetry.ids import recording
 
 # The conventions' names where they differ from our kinds.
 _PROVIDERS = {"gemini": "gcp.gemini"}
-# Sellers name their models: metrics tell this many of them apart.
-_MODELS = 200
+# Sellers name their models and currencies: metrics tell this many of both apart.
+_NAMES = 200
 _OTHER = "_OTHER"
 
 
@@ -52,7 +52,7 @@ class CallTraces:
             explicit_bucket_boundaries_advisory=names.AI_TOKEN_BOUNDS,
         )
         self._cost = meter.create_counter(names.AI_COST, description="What calls cost, by currency.")
-        self._models: set[str] = set()
+        self._names: set[str] = set()
 
     def begin(self, operation: str, model: str) -> Span | None:
         """The span of a call; None where no spans go anywhere."""
@@ -84,18 +84,19 @@ class CallTraces:
         if spend.first_token_ms:
             self._first_token.record(spend.first_token_ms / 1000, labels)
         if spend.cost:
-            self._cost.add(float(spend.cost), {**labels, names.AI_CURRENCY: spend.currency})
+            currency = self._bounded(spend.currency)
+            self._cost.add(float(spend.cost), {**labels, names.AI_CURRENCY: currency})
         if spend.code != "OK":
             labels[names.ERROR_TYPE] = spend.code
         self._duration.record(spend.duration_ms / 1000, labels)
 
-    def _bounded(self, model: str) -> str:
-        if model in self._models:
-            return model
-        if len(self._models) >= _MODELS:
+    def _bounded(self, name: str) -> str:
+        if name in self._names:
+            return name
+        if len(self._names) >= _NAMES:
             return _OTHER
-        self._models.add(model)
-        return model
+        self._names.add(name)
+        return name
 
 
 def _tell(span: Span, provider: str, spend: SpendRecord, finish: FinishReason | None) -> None:

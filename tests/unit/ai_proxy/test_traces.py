@@ -176,11 +176,13 @@ def test_names_that_sellers_invent_do_not_grow_the_metrics_for_ever() -> None:
             first_token_ms=0,
             code=OK,
             usage=Usage(),
-            cost=Decimal(0),
-            currency="",
+            cost=Decimal(1),
+            currency=f"C{number:03}",
             cached=False,
         )
         traces.end(None, "chat", "openai", spend, None)
     counts = metrics.scrape()["gen_ai_client_operation_duration_seconds_count"]
     assert len(counts) < 210
     assert sum(counts.values()) == 500
+    (costs,) = (found for name, found in metrics.scrape().items() if "cost" in name and "_total" in name)
+    assert len(costs) < 210
