@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -86,8 +86,9 @@ class Call:
     provider: Provider
     model: Model
     path: str
-    headers: Mapping[str, str]
-    body: bytes
+    # The key is in one, and what is asked in the other.
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
 
     def error(
         self, kind: type[UpstreamError], detail: str = "", sentence: str = "", /, **facts: object

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
@@ -120,3 +122,10 @@ def test_a_providers_word_is_a_fact_only_when_it_is_one() -> None:
     """Sentences and what people wrote stay out of the facts."""
     error = failures.of_status(call(), 400, {}, b'{"error":{"code":"she wrote: hello","type":"bad"}}', NOW_MS)
     assert error.facts["upstream_code"] == "bad"
+
+
+def test_a_call_shows_neither_its_key_nor_what_is_asked() -> None:
+    """Wherever it is printed."""
+    shown = repr(replace(call(), headers={"Authorization": f"Bearer {KEY}"}, body=b"the buyer's words"))
+    assert KEY not in shown
+    assert "buyer" not in shown
