@@ -16,8 +16,8 @@ def caller_of(organization_id: str, account_id: str, operation: str) -> Caller:
     An API key is named by its token's subject, and so is a person: budgets may be set for either.
     """
     organization_id = allowed_organization(organization_id, need="agent")
-    if len(account_id) > MAX_ID:
-        raise InvalidArgument("account_id", f"must be at most {MAX_ID} characters")
+    if len(account_id) > MAX_ID or not account_id.isprintable():
+        raise InvalidArgument("account_id", f"must be at most {MAX_ID} printable characters")
     principal = current_principal.get()
     named = principal is not None and principal.kind in ("user", "api_key")
     return Caller(

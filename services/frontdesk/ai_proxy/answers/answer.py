@@ -180,8 +180,8 @@ class Answers:
 
     def _read(self, request: pb.AnswerRequest, stored: Sequence[StoredPolicy]) -> _Chat:
         for field, value in (("account_id", request.account_id), ("item.item_id", request.item.item_id)):
-            if len(value) > MAX_ID:
-                raise InvalidArgument(field, f"at most {MAX_ID} characters")
+            if len(value) > MAX_ID or not value.isprintable():
+                raise InvalidArgument(field, f"at most {MAX_ID} printable characters")
         if request.bargain.rounds < 0:
             raise InvalidArgument("bargain.rounds", "must not be negative")
         lowest = money(request.bargain.lowest_offer)

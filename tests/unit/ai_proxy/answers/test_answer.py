@@ -266,6 +266,7 @@ async def test_errors_of_the_model_are_the_callers() -> None:
     [
         ({"organization_id": ""}, "organization_id"),
         ({"account_id": "a" * 129}, "account_id"),
+        ({"account_id": "a\x00"}, "account_id"),
         ({"item": pb.Item(item_id="i" * 129)}, "item.item_id"),
         ({"turns": []}, "turns"),
         ({"turns": [pb.Turn(author=pb.AUTHOR_SELLER, text="x")]}, "turns"),
