@@ -14,6 +14,8 @@ from frontdesk.api.ai.v1 import budget_service_pb2 as budgets
 from frontdesk.api.ai.v1 import chat_pb2 as chat
 from frontdesk.api.ai.v1.ai_service_pb2_grpc import AiServiceStub
 from frontdesk.api.ai.v1.budget_service_pb2_grpc import BudgetServiceStub
+from frontdesk.api.replies.v1 import reply_service_pb2 as replies
+from frontdesk.api.replies.v1.reply_service_pb2_grpc import ReplyServiceStub
 from frontdesk.cli.client import DATA, Address, Data, Target, Token, call, console, errors
 
 app = typer.Typer(no_args_is_help=True, help="Models: ask them, see what they cost.")
@@ -104,6 +106,32 @@ def answer(
         f"[dim]{intent} · confidence {found.confidence:.2f} · {_outcome(found.outcome)}{sources}[/]",
         highlight=False,
     )
+
+
+@app.command("on")
+def on(account_id: str, data: Data = DATA, address: Address = "", token: Token = "") -> None:
+    """Let the AI answer an account's buyers where no rule does."""
+    _switch(account_id, Target(data, address, token), enabled=True)
+
+
+@app.command("off")
+def off(account_id: str, data: Data = DATA, address: Address = "", token: Token = "") -> None:
+    """Leave an account's buyers to rules, the default reply and people."""
+    _switch(account_id, Target(data, address, token), enabled=False)
+
+
+def _switch(account_id: str, target: Target, *, enabled: bool) -> None:
+    async def work(channel: grpc.aio.Channel) -> None:
+        stub = ReplyServiceStub(channel)
+        found = await stub.GetReplySettings(
+            replies.GetReplySettingsRequest(account_id=account_id), timeout=10
+        )
+        found.settings.ai_enabled = enabled
+        request = replies.UpdateReplySettingsRequest(settings=found.settings)
+        await stub.UpdateReplySettings(request, timeout=10)
+
+    call(target, work)
+    console.print(f"the AI is {'on' if enabled else 'off'}")
 
 
 @app.command("models")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from frontdesk import fleet
+from frontdesk.ai_proxy.config import AiProxySettings
 from frontdesk.cli.local import Local
 from frontdesk.connection_gateway.config import GatewaySettings
 from frontdesk.kit.config import DatabaseSettings, NatsSettings, Settings, environment, load
@@ -22,6 +23,7 @@ from frontdesk.kit.nats_server import binary
 
 TIMEOUT_S = 5.0
 LEAST_FREE_MIB = 500
+MOST_PROVIDERS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +82,24 @@ async def _installation(data: Path) -> list[Finding]:
 
 
 async def _services(data: Path) -> list[Finding]:
-    """Configuration of each service, and what it needs."""
-    found: list[Finding] = []
+    """Configuration of each service, and what it needs; all at once, as what is away is waited for."""
+    found = await asyncio.gather(*(_service(name, data) for name in fleet.SERVICES))
+    return [finding for findings in found for finding in findings]
+
+
+async def _service(name: str, data: Path) -> list[Finding]:
     local = Local(data)
-    given = environment()
-    for name, entry in fleet.SERVICES.items():
-        environ: Mapping[str, str] = given
-        if local.private_key.exists() and "FRONTDESK_NATS_URL" not in given:
-            # A laptop's installation: NATS runs only with it, everything else is there to be checked.
-            environ = {**local.environment(name, "nats://127.0.0.1:4222"), **given}
-        try:
-            settings = load(entry.settings, environ)
-        except FrontdeskError as error:
-            found.append(
-                Finding(f"{name} settings", False, error.message, "docs/configuration.md has every key")
-            )
-            continue
-        found.append(Finding(f"{name} settings", True, "complete"))
-        found += await _needs(name, settings, check_nats="FRONTDESK_NATS_URL" in given)
-    return found
+    environ = given = environment()
+    if local.private_key.exists() and "FRONTDESK_NATS_URL" not in given:
+        # A laptop's installation: NATS runs only with it, everything else is there to be checked.
+        environ = {**local.environment(name, "nats://127.0.0.1:4222"), **given}
+    try:
+        settings = load(fleet.SERVICES[name].settings, environ)
+    except FrontdeskError as error:
+        advice = "docs/configuration.md has every key"
+        return [Finding(f"{name} settings", False, error.message, advice)]
+    needs = await _needs(name, settings, check_nats="FRONTDESK_NATS_URL" in given)
+    return [Finding(f"{name} settings", True, "complete"), *needs]
 
 
 async def _needs(name: str, settings: Settings, *, check_nats: bool) -> list[Finding]:
@@ -109,10 +110,13 @@ async def _needs(name: str, settings: Settings, *, check_nats: bool) -> list[Fin
         checks.append(("database", lambda: _database(name, settings), "`frontdesk migrate` makes the tables"))
     if isinstance(settings, GatewaySettings):
         checks.append(("platform", lambda: _platform(settings), "is the network up, is the address right?"))
-    found = []
-    for what, check, advice in checks:
-        problem = await check()
-        found.append(Finding(f"{name} {what}", not problem, problem or "reached", advice))
+    problems = await asyncio.gather(*(check() for _, check, _ in checks))
+    found = [
+        Finding(f"{name} {what}", not problem, problem or "reached", advice)
+        for (what, _, advice), problem in zip(checks, problems, strict=True)
+    ]
+    if isinstance(settings, AiProxySettings):
+        found += await models_of(settings)
     return found
 
 
@@ -158,6 +162,44 @@ async def _platform(settings: GatewaySettings) -> str:
         if problem := await _reach(parts.hostname or "", port, tls):
             return f"{parts.hostname}:{port}: {problem}"
     return ""
+
+
+async def models_of(settings: AiProxySettings) -> list[Finding]:
+    """Whether the stored providers can be reached; without one `offline` answers, which needs nothing."""
+    from sqlalchemy import select
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from frontdesk.ai_proxy.tables import providers
+    from frontdesk.kit.database import Database, DatabaseOptions
+    from frontdesk.kit.migrations import current
+
+    schema = fleet.SERVICES[settings.service].schema
+    database = Database(DatabaseOptions(settings.database_url.get_secret_value(), schema))
+    try:
+        if await current(database) is None:
+            return []
+        async with database.read() as connection:
+            bodies = [row.body for row in await connection.execute(select(providers.c.body))]
+    except (FrontdeskError, SQLAlchemyError):
+        return []  # the check of the database says it
+    finally:
+        await database.close()
+    urls = sorted({str(body["base_url"]) for body in bodies if not body["disabled"]})[:MOST_PROVIDERS]
+    if not urls:
+        return [Finding("ai-proxy models", True, "no provider: `offline` quotes what the seller wrote")]
+    problems = await asyncio.gather(*(_reach_url(url) for url in urls))
+    advice = "is the network up? `frontdesk provider list` shows it, `frontdesk provider test` asks it"
+    return [
+        Finding(f"ai-proxy model at {url}", not problem, problem or "reached", advice)
+        for url, problem in zip(urls, problems, strict=True)
+    ]
+
+
+async def _reach_url(url: str) -> str:
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    tls = ssl.create_default_context() if secure else None
+    return await _reach(parts.hostname or "", parts.port or (443 if secure else 80), tls)
 
 
 async def _reach(host: str, port: int, tls: ssl.SSLContext | None = None) -> str:

@@ -41,7 +41,7 @@ MAX_ID = 128
 REASONS = {
     "asked": "The buyer or the model asked for a person.",
     "low_confidence": "The answer is less sure than the policy wants.",
-    "no_answer": "There was nothing to say.",
+    "no_answer": "No answer was found.",
     "under_floor": "The answer offers or agrees to more than the policy allows.",
     "rounds_used": "The answer offers a price, and no more prices may be offered in this chat.",
     "price_unknown": "The answer talks of a price, and neither the item's price nor a floor is known.",
