@@ -57,8 +57,8 @@ async def read_conversation(connection: AsyncConnection, turn: AiTurn, limit: in
 
 
 async def _read_turns(connection: AsyncConnection, chat_key: str, limit: int) -> list[tuple[bool, str]]:
-    """(is the buyer, text), oldest first. An answer is told from the moment it is decided: it becomes a message
-    only when the platform has shown it, and until then the model would take its question for a new one."""
+    """(is the buyer, text), oldest first. An answer is told from the moment it is decided: it becomes a
+    message only when the platform has shown it, and until then its question would look open."""
     found = await connection.execute(
         select(
             messages.c.author,
