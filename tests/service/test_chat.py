@@ -276,6 +276,16 @@ async def test_more_frames_than_are_taken(nats_server: NatsServer, tmp_path: Pat
         assert (await person.next())["type"] == "pong"
 
 
+async def test_a_frame_that_is_too_large(chat: ChatBench) -> None:
+    """X-23: up to 1 MiB a frame is read, whatever it says; one byte more ends the socket."""
+    mib = 1024 * 1024
+    person = await chat.person()
+    await person.socket.send("x" * mib)
+    assert (await person.next())["type"] == "error"
+    await person.socket.send("x" * (mib + 1))
+    assert await person.code() == 1009
+
+
 async def test_twenty_at_once(chat: ChatBench) -> None:
     """Twenty people who stream at the same time each get their own answer, whole and in order."""
     words = [f"w{number}" for number in range(50)]
