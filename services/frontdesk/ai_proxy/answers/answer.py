@@ -32,8 +32,8 @@ from frontdesk.ai_proxy.model import (
     Role,
     Usage,
 )
+from frontdesk.ai_proxy.protos import outcome_to_proto
 from frontdesk.api.ai.v1 import ai_service_pb2 as pb
-from frontdesk.api.ai.v1 import chat_pb2
 from frontdesk.kit.errors import InvalidArgument
 
 MAX_ID = 128
@@ -55,12 +55,6 @@ _INTENTS = {
     Intent.TECHNICAL: pb.INTENT_TECHNICAL,
     Intent.AFTER_SALE: pb.INTENT_AFTER_SALE,
     Intent.OTHER: pb.INTENT_OTHER,
-}
-_FINISHES = {
-    FinishReason.STOP: chat_pb2.FINISH_REASON_STOP,
-    FinishReason.LENGTH: chat_pb2.FINISH_REASON_LENGTH,
-    FinishReason.TOOL_CALLS: chat_pb2.FINISH_REASON_TOOL_CALLS,
-    FinishReason.CONTENT_FILTER: chat_pb2.FINISH_REASON_CONTENT_FILTER,
 }
 
 
@@ -342,23 +336,4 @@ def _person(
         reason_text=REASONS[reason],
         sources=sources,
         outcome=None if outcome is None else outcome_to_proto(outcome),
-    )
-
-
-def outcome_to_proto(outcome: Outcome) -> chat_pb2.Outcome:
-    """Who answered and what it used, as callers read it."""
-    usage = outcome.usage
-    return chat_pb2.Outcome(
-        finish_reason=_FINISHES[outcome.finish_reason],
-        usage=chat_pb2.Usage(
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
-            counted=usage.counted,
-            cost="" if outcome.cost is None else f"{outcome.cost:f}",
-            currency=outcome.currency,
-        ),
-        provider=outcome.provider,
-        model=outcome.model,
-        cached=outcome.cached,
     )

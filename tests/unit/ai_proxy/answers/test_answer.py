@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from frontdesk.ai_proxy.answers.answer import REASONS, AnswerLimits, Answers, outcome_to_proto
+from frontdesk.ai_proxy.answers.answer import REASONS, AnswerLimits, Answers
 from frontdesk.ai_proxy.answers.facts import ItemFacts
 from frontdesk.ai_proxy.answers.policy import StoredPolicy
 from frontdesk.ai_proxy.model import Answer, Caller, Completion, FinishReason, Outcome, Prompt, Role, Usage
+from frontdesk.ai_proxy.protos import outcome_to_proto
 from frontdesk.api.ai.v1 import ai_service_pb2 as pb
 from frontdesk.api.ai.v1 import chat_pb2
 from frontdesk.kit.errors import InvalidArgument, ResourceExhausted
