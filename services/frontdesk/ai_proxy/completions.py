@@ -449,17 +449,19 @@ class Completions:
     async def _ended(
         self, call: Call, span: Span | None, held: Held[Begun] | None, error: BaseException | None
     ) -> None:
-        # Its place first: nothing that is odd about an answer may keep it.
-        if held is not None:
-            held.end(error)
-        spend = call.record()
-        self._traces.end(span, _operation(call), call.who().kind, spend, call.finish_reason)
         try:
+            # Its place first: nothing that is odd about an answer may keep it.
             if held is not None:
+                held.end(error)
                 with contextlib.suppress(UpstreamError):
                     await held.value.source.aclose()
         finally:
-            await self._settle(call, spend)
+            try:
+                spend = call.record()
+                self._traces.end(span, _operation(call), call.who().kind, spend, call.finish_reason)
+                await self._settle(call, spend)
+            finally:
+                self._recorded += 1
 
     async def _settle(self, call: Call, spend: SpendRecord) -> None:
         nothing = not (spend.usage.prompt_tokens or spend.usage.completion_tokens)
@@ -474,8 +476,6 @@ class Completions:
                 await self._spending.record(spend)
             except FrontdeskError as error:
                 log.error("call %s is not in the log of what was used: %s", call.call_id, error.code)
-            finally:
-                self._recorded += 1
 
 
 def _operation(call: Call) -> str:
