@@ -22,7 +22,8 @@ from frontdesk.api.events.v1.event_pb2 import AiState
 from frontdesk.kit.nats_server import NatsServer
 from frontdesk.simulators.models.asked import Asked
 from frontdesk.simulators.models.script import Behaviour, Fault, Tokens
-from support.shop import ORGANIZATION, Shop
+from support.ai_shop import AiShop
+from support.shop import ORGANIZATION
 from support.upstreams import add_provider
 from support.waiting import until
 
@@ -33,11 +34,10 @@ SECRET = "暗号是芝麻开门"
 
 
 @pytest.fixture
-async def shop(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Shop]:
+async def shop(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[AiShop]:
     """The whole of Frontdesk with ai-proxy, a rule and a default reply."""
-    shop = Shop(nats_server, tmp_path)
+    shop = AiShop(nats_server, tmp_path)
     await shop.start()
-    await shop.add_ai()
     await shop.rule("多少钱", says="标价就是一口价")
     await shop.default_reply(WAIT)
     yield shop
@@ -51,17 +51,17 @@ def result(text: str, **fields: object) -> str:
     return json.dumps({**said, **fields}, ensure_ascii=False)
 
 
-def alerts(shop: Shop, chat_id: str) -> list[str]:
+def alerts(shop: AiShop, chat_id: str) -> list[str]:
     """What people were told of a chat."""
     return [e.alert.text for e in shop.replies_of("alert") if e.alert.chat_id == chat_id]
 
 
-def codes(shop: Shop) -> list[str]:
+def codes(shop: AiShop) -> list[str]:
     """Every alert so far."""
     return [e.alert.code for e in shop.replies_of("alert")]
 
 
-def ends(shop: Shop, chat_id: str) -> list[tuple[str, str]]:
+def ends(shop: AiShop, chat_id: str) -> list[tuple[str, str]]:
     """How the AI's turns in a chat ended: state and reason."""
     changes = [e.ai for e in shop.replies_of("ai") if e.ai.chat_id == chat_id]
     return [
@@ -71,12 +71,37 @@ def ends(shop: Shop, chat_id: str) -> list[tuple[str, str]]:
     ]
 
 
-async def test_every_link_of_the_chain(shop: Shop) -> None:
-    """X-10: a rule answers before the AI; the AI before the default; the default where no provider answers,
-    where the budget is spent, and as an acknowledgement while a person is called."""
-    seller, _ = await shop.open(ai=True)
-    poor_seller, poor = await shop.open("poor", ai=True)
-    item = shop.simulator.world.add_item(seller, "九成新机械键盘", "200", description="茶轴，背光正常。")
+QUESTIONS = {
+    "rule": "这个多少钱",
+    "model": "背光好用吗",
+    "bargain": "能便宜点吗",
+    "greedy": "半价卖吗",
+    "person": "修过吗",
+    "down": "停电了能发货吗",
+    "late": "慢慢说",
+}
+ANSWERS = {
+    "rule": ["标价就是一口价"],
+    "model": ["背光正常的，放心拍。"],
+    "bargain": ["最低180元给您。"],
+    "greedy": [WAIT],
+    "person": [WAIT],
+    "down": [WAIT],
+    "late": [],
+}
+ENDS = {
+    "rule": [],
+    "model": [("done", "")],
+    "bargain": [("done", "")],
+    "greedy": [("failed", "under_floor")],
+    "person": [("failed", "asked")],
+    "down": [("failed", "unavailable")],
+    "late": [("failed", "answered")],
+}
+
+
+async def two_providers(shop: AiShop) -> None:
+    """Of the same model, which says what the chats want; prices may go down by a tenth."""
     for priority, name in enumerate(PROVIDERS):
         await add_provider(
             shop.channel,
@@ -89,17 +114,6 @@ async def test_every_link_of_the_chain(shop: Shop) -> None:
         )
     policy = policies_pb.Policy(organization_id=ORGANIZATION, max_discount_percent="10", max_rounds=3)
     await PolicyServiceStub(shop.channel).SetPolicy(policies_pb.SetPolicyRequest(policy=policy), timeout=10)
-    budget = budgets_pb.Budget(
-        organization_id=ORGANIZATION,
-        scope=budgets_pb.BUDGET_SCOPE_ACCOUNT,
-        subject=poor.account_id,
-        period=budgets_pb.BUDGET_PERIOD_DAY,
-        limit="10000",
-        currency="tokens",
-    )
-    await BudgetServiceStub(shop.channel).CreateBudget(
-        budgets_pb.CreateBudgetRequest(budget=budget), timeout=10
-    )
     shop.models.script.add(
         Behaviour(words="很长", text=result("我慢慢讲。"), usage=Tokens(9000, 500)),
         Behaviour(words="背光", text=result("背光正常的，放心拍。", intent="technical")),
@@ -109,55 +123,27 @@ async def test_every_link_of_the_chain(shop: Shop) -> None:
         Behaviour(words="停电", fault=Fault("status", -1, 503)),
         Behaviour(words="慢慢", head_ms=700, text=result("我来晚了。")),
     )
-    questions = {
-        "rule": "这个多少钱",
-        "model": "背光好用吗",
-        "bargain": "能便宜点吗",
-        "greedy": "半价卖吗",
-        "person": "修过吗",
-        "down": "停电了能发货吗",
-        "late": "慢慢说",
-    }
-    world = shop.simulator.world
-    chats = {buyer: world.chat(seller, buyer, item.item_id).chat_id for buyer in questions}
-    for buyer, text in questions.items():
-        shop.ask(seller, text, buyer)
-    shop.ask(poor_seller, "请说很长很长的话", "guest")
-    await until(lambda: any("慢慢" in call.turns[-1].text for call in shop.models.log.calls))
-    world.seller_says(seller, world.chat(seller, "late"), "我是店主，我来答", hand=True)
-    for buyer in (name for name in questions if name != "late"):
-        await shop.answered(seller, 1, buyer)
-    await until(lambda: "budget_95" in codes(shop))
-    shop.ask(poor_seller, "背光好用吗", "guest")
-    await shop.answered(poor_seller, 2, "guest")
-    await until(lambda: len(ends(shop, chats["late"])) == 1)
 
-    expected = {
-        "rule": ["标价就是一口价"],
-        "model": ["背光正常的，放心拍。"],
-        "bargain": ["最低180元给您。"],
-        "greedy": [WAIT],
-        "person": [WAIT],
-        "down": [WAIT],
-        "late": [],
-    }
-    assert {buyer: shop.answers(seller, buyer) for buyer in questions} == expected
-    assert shop.answers(poor_seller, "guest") == ["我慢慢讲。", WAIT]
-    guest = world.chat(poor_seller, "guest").chat_id
-    assert {name: ends(shop, chat) for name, chat in {**chats, "guest": guest}.items()} == {
-        "rule": [],
-        "model": [("done", "")],
-        "bargain": [("done", "")],
-        "greedy": [("failed", "under_floor")],
-        "person": [("failed", "asked")],
-        "down": [("failed", "unavailable")],
-        "late": [("failed", "answered")],
-        "guest": [("done", ""), ("failed", "resource_exhausted")],
-    }
-    await until(lambda: codes(shop).count("budget_100") == 1)
-    called = {name: len(alerts(shop, chat)) for name, chat in {**chats, "guest": guest}.items()}
-    assert called == {name: int(name in ("greedy", "person")) for name in called}
-    calls = list(shop.models.log.calls)
+
+async def test_every_link_of_the_chain(shop: AiShop) -> None:
+    """X-10: a rule answers before the AI; the AI before the default; the default where no provider answers,
+    and as an acknowledgement while a person is called; what comes after the seller wrote never leaves."""
+    seller, _ = await shop.open(ai=True)
+    world = shop.simulator.world
+    item = world.add_item(seller, "九成新机械键盘", "200", description="茶轴，背光正常。")
+    await two_providers(shop)
+    chats = {buyer: world.chat(seller, buyer, item.item_id).chat_id for buyer in QUESTIONS}
+    for buyer, text in QUESTIONS.items():
+        shop.ask(seller, text, buyer)
+    calls = shop.models.log.calls
+    await until(lambda: any("慢慢" in call.turns[-1].text for call in calls))
+    world.seller_says(seller, world.chat(seller, "late"), "我是店主，我来答", hand=True)
+    for buyer in (name for name in QUESTIONS if name != "late"):
+        await shop.answered(seller, 1, buyer)
+    await until(lambda: {buyer: ends(shop, chat) for buyer, chat in chats.items()} == ENDS)
+    assert {buyer: shop.answers(seller, buyer) for buyer in QUESTIONS} == ANSWERS
+    wanted = {buyer: int(buyer in ("greedy", "person")) for buyer in QUESTIONS}
+    await until(lambda: {buyer: len(alerts(shop, chat)) for buyer, chat in chats.items()} == wanted)
     assert not any("多少钱" in turn.text for call in calls for turn in call.turns)
     # Of an UNAVAILABLE the engine can't tell whose it is, so it asks ai-proxy once more.
     assert [call.model for call in calls if "停电" in call.turns[-1].text] == ["first", "second"] * 2
@@ -166,7 +152,34 @@ async def test_every_link_of_the_chain(shop: Shop) -> None:
     assert "茶轴" in asked.turns[0].text
 
 
-async def test_a_chat_knows_itself_and_no_other(shop: Shop) -> None:
+async def test_a_spent_budget_leaves_it_to_the_default(shop: AiShop) -> None:
+    """AI-21, AI-22: people are warned as an account's budget is used; when it is spent the default reply
+    answers, no person has to, and no model is asked."""
+    seller, account = await shop.open(ai=True)
+    await two_providers(shop)
+    budget = budgets_pb.Budget(
+        organization_id=ORGANIZATION,
+        scope=budgets_pb.BUDGET_SCOPE_ACCOUNT,
+        subject=account.account_id,
+        period=budgets_pb.BUDGET_PERIOD_TOTAL,
+        limit="10000",
+        currency="tokens",
+    )
+    request = budgets_pb.CreateBudgetRequest(budget=budget)
+    await BudgetServiceStub(shop.channel).CreateBudget(request, timeout=10)
+    shop.ask(seller, "请说很长很长的话")
+    await until(lambda: "budget_95" in codes(shop))
+    shop.ask(seller, "背光好用吗")
+    await shop.answered(seller, 2)
+    assert shop.answers(seller) == ["我慢慢讲。", WAIT]
+    await until(lambda: codes(shop)[-1:] == ["budget_100"])
+    chat = shop.simulator.world.chat(seller, "anna").chat_id
+    assert ends(shop, chat) == [("done", ""), ("failed", "resource_exhausted")]
+    assert not alerts(shop, chat)
+    assert len(shop.models.log.calls) == 1
+
+
+async def test_a_chat_knows_itself_and_no_other(shop: AiShop) -> None:
     """X-28: the model is told what was said in the chat before, and nothing of another chat; of two questions
     that come while it works there is one answer."""
     seller, _ = await shop.open(ai=True)
@@ -194,7 +207,7 @@ async def test_a_chat_knows_itself_and_no_other(shop: Shop) -> None:
     assert not any(SECRET in text for text in berta)
 
 
-async def test_without_a_provider_offline_quotes_or_calls(shop: Shop) -> None:
+async def test_without_a_provider_offline_quotes_or_calls(shop: AiShop) -> None:
     """`offline` says what the seller wrote, word for word, and calls a person for the rest; a provider that
     is added answers from the next question on."""
     seller, _ = await shop.open(ai=True)

@@ -12,21 +12,20 @@ from rich.console import Console
 from frontdesk.cli.demo import DEFAULT, KNOWLEDGE, STATEMENTS, Demo
 from frontdesk.kit.nats_server import NatsServer
 from frontdesk.simulators.goofish import demo
-from support.shop import Shop
+from support.ai_shop import AiShop
 from support.waiting import until
 
 
 @pytest.fixture
-async def shop(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Shop]:
-    shop = Shop(nats_server, tmp_path)
+async def shop(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[AiShop]:
+    shop = AiShop(nats_server, tmp_path)
     await shop.start()
-    await shop.add_ai()
     yield shop
     await shop.stop()
     assert not shop.crashes
 
 
-async def test_what_the_seller_wrote_is_quoted_by_offline(shop: Shop) -> None:
+async def test_what_the_seller_wrote_is_quoted_by_offline(shop: AiShop) -> None:
     """Every question of the demo that no rule answers is answered with the seller's own words; the live view
     names `offline`, and says when a person is called instead."""
     sellers = demo.build(shop.simulator.world)

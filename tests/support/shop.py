@@ -1,4 +1,4 @@
-"""The whole of Frontdesk in one process for tests: real NATS, simulators, and every service."""
+"""The whole of Frontdesk in one process for tests: real NATS, the simulator, gateways and an engine."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from frontdesk.ai_proxy.config import AiProxySettings
-from frontdesk.ai_proxy.service import AiProxy
 from frontdesk.api.accounts.v1 import account_service_pb2 as accounts_pb
 from frontdesk.api.accounts.v1.account_service_pb2_grpc import AccountServiceStub
 from frontdesk.api.accounts.v1.platform_service_pb2_grpc import PlatformServiceStub
@@ -29,7 +27,6 @@ from frontdesk.reply_engine.config import ReplyEngineSettings
 from frontdesk.reply_engine.service import ReplyEngine
 from frontdesk.simulators.goofish.server import GoofishSimulator, SimulatorSettings
 from frontdesk.simulators.goofish.state import Seller
-from frontdesk.simulators.models.server import ModelsServer
 from support.waiting import until
 
 ORGANIZATION = "org"
@@ -47,10 +44,8 @@ class Shop:
         self.crashes: list[BaseException] = []
         self.gateways: list[ConnectionGateway] = []
         self.engines: list[ReplyEngine] = []
-        self.ai_proxies: list[AiProxy] = []
         self.events: list[Event] = []
         self.simulator = GoofishSimulator(SimulatorSettings())
-        self.models = ModelsServer()
 
     async def start(self) -> None:
         """Start the simulator, one gateway and one engine."""
@@ -72,10 +67,6 @@ class Shop:
             await gateway.stop(5)
         for engine in self.engines:
             await engine.stop(3)
-        if self.ai_proxies:
-            for proxy in self.ai_proxies:
-                await proxy.stop(3)
-            await self.models.stop(1)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -120,16 +111,6 @@ class Shop:
         await engine.start()
         self.engines.append(engine)
         return engine
-
-    async def add_ai(self) -> AiProxy:
-        """An ai-proxy, and the models simulator for its providers to be."""
-        if not self.ai_proxies:
-            await self.models.start()
-        environ = self._environ("ai", FRONTDESK_AI_PRIVATE_UPSTREAMS="true")
-        proxy = AiProxy(load(AiProxySettings, environ), self._spawn)
-        await proxy.start()
-        self.ai_proxies.append(proxy)
-        return proxy
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
@@ -181,17 +162,6 @@ class Shop:
             enabled=True,
         )
         await self.rules.CreateRule(rule_service_pb2.CreateRuleRequest(rule=rule), timeout=10)
-
-    async def default_reply(self, says: str) -> None:
-        """What is said where nothing else answers."""
-        reply = rule_pb2.DefaultReply(
-            organization_id=ORGANIZATION,
-            scope=rule_pb2.SCOPE_GLOBAL,
-            enabled=True,
-            parts=[rule_pb2.Part(text=says)],
-        )
-        request = rule_service_pb2.SetDefaultReplyRequest(default_reply=reply)
-        await self.rules.SetDefaultReply(request, timeout=10)
 
     async def account(self, account_id: str) -> accounts_pb.Account:
         """The account as it is stored."""
