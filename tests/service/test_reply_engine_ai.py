@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from frontdesk.api.ai.v1 import ai_service_pb2 as ai_pb
 from frontdesk.api.chats.v1 import chat_service_pb2 as chats_pb
 from frontdesk.api.events.v1 import inbound_pb2, outbound_pb2
 from frontdesk.api.events.v1.event_pb2 import SendState
@@ -125,50 +124,6 @@ async def test_rules_come_before_and_the_default_after(desk: EngineBench, ai: Sc
     await until(lambda: ai.states == [("processing", ""), ("failed", "resource_exhausted")])
     assert (await calls.chat("chat2")).waiting_reason == ""
     assert not desk.alerts
-
-
-async def test_the_history_goes_with_the_question(desk: EngineBench, ai: ScriptedAi) -> None:
-    """What was said before is told, who said it, and a picture as such; other chats are not."""
-    calls = Calls(desk)
-    await desk.hear("别的聊天", chat="chat2")
-    for number, (text, image) in enumerate((("", ["https://example.com/1.png"]), ("第二句", [])), 1):
-        await desk.hear(text, images=image)
-        await until(lambda many=number + 1: len(desk.said) == many)  # type: ignore[misc]
-
-        async def confirmed(many: int = 2 * number) -> bool:
-            request = chats_pb.ListMessagesRequest(account_id=ACCOUNT, chat_id="chat1")
-            return len((await calls.chats.ListMessages(request)).messages) == many
-
-        await until_async(confirmed)
-    assert [(turn.author, turn.text) for turn in ai.requests[-1].turns] == [
-        (ai_pb.AUTHOR_BUYER, "[图片]"),
-        (ai_pb.AUTHOR_SELLER, "AI：[图片]"),
-        (ai_pb.AUTHOR_BUYER, "第二句"),
-    ]
-
-
-async def test_an_answer_on_its_way_is_told(desk: EngineBench, ai: ScriptedAi) -> None:
-    """What was answered and not shown by the platform yet is no open question for the AI, and is told once
-    when it was; what never reached the buyer is not told."""
-    desk.confirm = False
-    for number, text in enumerate(("第一句", "第二句"), 1):
-        await desk.hear(text)
-        await until(lambda many=number: len(desk.said) == many)  # type: ignore[misc]
-    turns = [(turn.author, turn.text) for turn in ai.requests[-1].turns]
-    first = [(ai_pb.AUTHOR_BUYER, "第一句"), (ai_pb.AUTHOR_SELLER, "AI：第一句")]
-    assert turns == [*first, (ai_pb.AUTHOR_BUYER, "第二句")]
-    await desk.report(desk.said[0], SendState.SEND_STATE_CONFIRMED)
-    await desk.report(desk.said[1], SendState.SEND_STATE_DROPPED, "paused")
-
-    async def reported() -> bool:
-        return await Calls(desk).claim(desk.said[1].outgoing_id) == ["paused"]
-
-    await until_async(reported)
-    await desk.hear("第三句")
-    await until(lambda: len(desk.said) == 3)
-    turns = [(turn.author, turn.text) for turn in ai.requests[-1].turns]
-    assert turns[-1] == (ai_pb.AUTHOR_BUYER, "第三句")
-    assert sorted(turns[:-1]) == sorted([*first, (ai_pb.AUTHOR_BUYER, "第二句")])
 
 
 async def test_a_person_is_called_and_the_buyer_is_told(desk: EngineBench, ai: ScriptedAi) -> None:
