@@ -71,6 +71,7 @@ class Models:
     def __init__(self) -> None:
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
+        self._server: ModelsServer | None = None
 
     async def start(self) -> None:
         self._server = ModelsServer(port=self._port)
@@ -78,7 +79,8 @@ class Models:
         await self._server.start()
 
     async def stop(self) -> None:
-        await self._server.stop()
+        if self._server is not None:
+            await self._server.stop()
 
 
 def _number_said(asked: Asked) -> str:
@@ -319,14 +321,7 @@ async def play(name: str, fault: Fault, messages: int, folder: Path) -> dict[str
     )
     scene = Scene(fleet, postgres, models=Models() if fault.ai_proxies else None)
     try:
-        await fleet.start()
-        sellers = await fleet.add_accounts(ACCOUNTS, ai=bool(fault.ai_proxies))
-        if scene.models is not None:
-            await _let_the_ai_answer(scene, scene.models, sellers)
-        else:
-            await fleet.add_rule("available", "yes: {send_message}")
-        if fault.dies_at:
-            await _make_mortal(fleet, fault.dies_at)
+        await _set_up(scene, fault)
         text = "is #{n} available"
         load = await fleet.load(messages=messages, rate_per_s=RATE, chats_per_account=3, text=text)
         ages: list[tuple[float, float]] = []
@@ -362,6 +357,18 @@ async def play(name: str, fault: Fault, messages: int, folder: Path) -> dict[str
     if scene.models is not None:
         line["by_ai"] = await asyncio.to_thread(_by_ai, folder / "reply-engine.db")
     return line
+
+
+async def _set_up(scene: Scene, fault: Fault) -> None:
+    fleet = scene.fleet
+    await fleet.start()
+    sellers = await fleet.add_accounts(ACCOUNTS, ai=bool(fault.ai_proxies))
+    if scene.models is not None:
+        await _let_the_ai_answer(scene, scene.models, sellers)
+    else:
+        await fleet.add_rule("available", "yes: {send_message}")
+    if fault.dies_at:
+        await _make_mortal(fleet, fault.dies_at)
 
 
 async def _let_the_ai_answer(scene: Scene, models: Models, sellers: list[str]) -> None:
