@@ -89,6 +89,7 @@ class Shop:
             "FRONTDESK_SWEEP_SECONDS": "1",
             "FRONTDESK_LEASE_SECONDS": "2",
             "FRONTDESK_BACKOFF_JITTER": "0",
+            "FRONTDESK_AI_FRESH_MILLISECONDS": "0",
             "FRONTDESK_GOOFISH_WS_URL": self.simulator.ws_url,
             "FRONTDESK_GOOFISH_API_URL": self.simulator.http_url,
             "FRONTDESK_GOOFISH_PASSPORT_URL": self.simulator.http_url,
