@@ -18,11 +18,17 @@ def caller_of(organization_id: str, account_id: str, operation: str) -> Caller:
     organization_id = allowed_organization(organization_id, need="agent")
     if len(account_id) > MAX_ID or not account_id.isprintable():
         raise InvalidArgument("account_id", f"must be at most {MAX_ID} printable characters")
-    principal = current_principal.get()
-    named = principal is not None and principal.kind in ("user", "api_key")
     return Caller(
         organization_id=organization_id,
         account_id=account_id,
-        api_key_id=principal.subject[:MAX_ID] if principal is not None and named else "",
+        api_key_id=api_key_id(),
         operation=operation,
     )
+
+
+def api_key_id() -> str:
+    """The key or person that calls now, empty for a service."""
+    principal = current_principal.get()
+    if principal is None or principal.kind not in ("user", "api_key"):
+        return ""
+    return principal.subject[:MAX_ID]

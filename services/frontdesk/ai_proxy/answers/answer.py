@@ -21,6 +21,7 @@ from frontdesk.ai_proxy.answers.leak import LeakGuard, limits_of
 from frontdesk.ai_proxy.answers.policy import Policy, StoredPolicy, effective, money
 from frontdesk.ai_proxy.answers.prompt import AGAIN, Question, Turn, make_prompt, secrets_of
 from frontdesk.ai_proxy.answers.structured import Result, UnreadableResult, read_result
+from frontdesk.ai_proxy.callers import api_key_id
 from frontdesk.ai_proxy.model import (
     OFFLINE,
     Caller,
@@ -230,7 +231,7 @@ class Answers:
         )
         question = self._question(chat, passages)
         prompt = make_prompt(question, self._limits.answer_tokens)
-        caller = Caller(chat.organization_id, chat.account_id, operation="answer")
+        caller = Caller(chat.organization_id, chat.account_id, api_key_id(), "answer")
         sources = tuple(dict.fromkeys(passage.title for passage in passages if passage.title))
         outcome = None
         for _attempt in range(self._limits.attempts):

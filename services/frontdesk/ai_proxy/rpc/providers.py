@@ -9,6 +9,7 @@ from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from frontdesk.ai_proxy.breaker import State
+from frontdesk.ai_proxy.callers import api_key_id
 from frontdesk.ai_proxy.catalog import Candidate
 from frontdesk.ai_proxy.configuration import change_configuration
 from frontdesk.ai_proxy.errors import UpstreamLimited, UpstreamMisconfigured, UpstreamRefused
@@ -38,7 +39,6 @@ from frontdesk.kit.errors import (
     NotFound,
     Unavailable,
 )
-from frontdesk.kit.principal import current_principal
 from frontdesk.kit.secrets import SecretBox, SecretError
 
 MOST_PROVIDERS = 100
@@ -174,11 +174,9 @@ class ProviderServicer(ProviderServiceServicer):
         error: FrontdeskError | None = None
         try:
             candidate = _candidate(provider_from_row(row, self._secrets, self._defaults), request.model)
-            principal = current_principal.get()
-            of_person = principal is not None and principal.kind != "service"
             caller = Caller(
                 row.organization_id,
-                api_key_id=principal.subject if principal and of_person else "",
+                api_key_id=api_key_id(),
                 operation="embed" if candidate.model.embeds else "complete",
             )
             await self._probes.probe(caller, candidate, self._probe_s)

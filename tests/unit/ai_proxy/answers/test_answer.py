@@ -18,6 +18,7 @@ from frontdesk.ai_proxy.protos import outcome_to_proto
 from frontdesk.api.ai.v1 import ai_service_pb2 as pb
 from frontdesk.api.ai.v1 import chat_pb2
 from frontdesk.kit.errors import InvalidArgument, ResourceExhausted
+from frontdesk.kit.principal import Principal, current_principal
 
 USED = Outcome(FinishReason.STOP, Usage(90, 10, 5), "mine", "deep-1", Decimal("0.012"), "CNY")
 
@@ -237,6 +238,16 @@ async def test_offline_is_held_against_the_policy_too() -> None:
     assert (await parts.answer("多少钱")).reason == "under_floor"
     parts.quoted = Found("有货", confidence=0.2)
     assert (await parts.answer("有货吗")).reason == "low_confidence"
+
+
+async def test_a_key_pays_for_the_answers_that_it_asks_for() -> None:
+    """Its budget holds at this door too; the fleet's own questions are of no key."""
+    parts = Parts()
+    await parts.answer("在吗")
+    token = current_principal.set(Principal("key-1", "o1", "agent", "api_key"))
+    await parts.answer("在吗")
+    current_principal.reset(token)
+    assert [caller.api_key_id for caller, _, _ in parts.asked] == ["", "key-1"]
 
 
 async def test_the_policy_chooses_the_model() -> None:
