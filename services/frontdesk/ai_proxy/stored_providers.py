@@ -40,7 +40,7 @@ URL_LENGTH = 2048
 KEY_LENGTH = 4096
 # The largest values that a caller may set; milliseconds.
 MOST = {
-    "concurrency": 10_000,
+    "concurrency": 100,
     "connect_ms": 60_000,
     "first_token_ms": 600_000,
     "idle_ms": 600_000,

@@ -17,8 +17,10 @@ class HttpProtocol(HttpToolsProtocol):
     _in_head = True
 
     def data_received(self, data: bytes) -> None:
+        begun = self._in_head
         super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
+        if begun and self._in_head and not self.transport.is_closing():
+            # A head that begins behind a body in one read is counted from the next one on.
             self._head_bytes += len(data)
             if self._head_bytes > MOST_HEAD_BYTES:
                 self.send_400_response("The head of the request is too long.")

@@ -87,7 +87,7 @@ def test_the_bounds_themselves_are_allowed() -> None:
         *(pb.Model(name=f"org/m-{number}_v1.0:latest") for number in range(63)),
         priority=100,
         weight=1000,
-        limits=pb.ProviderLimits(concurrency=10_000, attempts=10),
+        limits=pb.ProviderLimits(concurrency=100, attempts=10),
         base_url="https://models.example:8443/openai/v1?api-version=2",
     )
     body = body_from_proto(provider, "")

@@ -44,9 +44,8 @@ class AiServicer(AiServiceServicer):
 
     async def Complete(self, request: pb.CompleteRequest, context: _Context) -> pb.CompleteResponse:
         caller = caller_of(request.organization_id, request.account_id, "complete")
-        completion = await self._completions.complete(
-            caller, request.model, prompt_from_proto(request.prompt)
-        )
+        prompt = prompt_from_proto(request.prompt)
+        completion = await self._completions.complete(caller, request.model, prompt, context.time_remaining())
         answer = completion.answer
         return pb.CompleteResponse(
             text=answer.text,
@@ -61,7 +60,8 @@ class AiServicer(AiServiceServicer):
         caller = caller_of(request.organization_id, request.account_id, "stream")
         prompt = prompt_from_proto(request.prompt)
         sequence = 0
-        async with aclosing(self._completions.stream(caller, request.model, prompt)) as batches:
+        stream = self._completions.stream(caller, request.model, prompt, context.time_remaining())
+        async with aclosing(stream) as batches:
             try:
                 async for batch in batches:
                     for piece in batch:
@@ -84,7 +84,9 @@ class AiServicer(AiServiceServicer):
         caller = caller_of(request.organization_id, request.account_id, "embed")
         check_texts(request.texts)
         dimensions = request.dimensions if request.HasField("dimensions") else None
-        found, outcome = await self._completions.embed(caller, request.model, request.texts, dimensions)
+        found, outcome = await self._completions.embed(
+            caller, request.model, request.texts, dimensions, context.time_remaining()
+        )
         return pb.EmbedResponse(
             embeddings=[pb.Embedding(values=vector) for vector in found.vectors],
             outcome=outcome_to_proto(outcome),

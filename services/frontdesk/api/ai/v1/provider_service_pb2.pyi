@@ -113,7 +113,7 @@ class ProviderLimits(_message.Message):
     IDLE_MS_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     concurrency: _builtins.int
-    """Calls at once on each replica."""
+    """Calls at once on each replica, at most 100."""
     connect_ms: _builtins.int
     """Until a connection stands, milliseconds."""
     first_token_ms: _builtins.int
