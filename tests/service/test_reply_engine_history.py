@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from frontdesk.api.ai.v1 import ai_service_pb2 as ai_pb
 from frontdesk.api.chats.v1 import chat_service_pb2 as chats_pb
 from frontdesk.api.events.v1.event_pb2 import SendState
 from frontdesk.kit.nats_server import NatsServer
+from frontdesk.reply_engine.model import Origin
+from frontdesk.reply_engine.tables import decisions, outgoing
 from support.ai import ScriptedAi
 from support.engine import ACCOUNT, Calls, EngineBench
 from support.waiting import until, until_async
@@ -75,3 +78,23 @@ async def test_an_answer_on_its_way_is_told(desk: EngineBench, ai: ScriptedAi) -
     turns = [(turn.author, turn.text) for turn in ai.requests[-1].turns]
     assert turns[-1] == (ai_pb.AUTHOR_BUYER, "第三句")
     assert sorted(turns[:-1]) == sorted([*first, (ai_pb.AUTHOR_BUYER, "第二句")])
+
+
+@pytest.mark.parametrize("confirm", [True, False], ids=["delivered", "on its way"])
+async def test_what_was_delivered_is_not_told(desk: EngineBench, ai: ScriptedAi, confirm: bool) -> None:
+    """A model reads that something was delivered, and never a card's code."""
+    desk.confirm = confirm
+    await desk.hear("第一句")
+    await until(lambda: len(desk.said) == 1)
+    async with desk.engines[0].database.write() as connection:
+        for table in (decisions, outgoing):
+            await connection.execute(update(table).values(origin=Origin.DELIVERY))
+
+    async def confirmed() -> bool:
+        request = chats_pb.ListMessagesRequest(account_id=ACCOUNT, chat_id="chat1")
+        return not confirm or len((await Calls(desk).chats.ListMessages(request)).messages) == 2
+
+    await until_async(confirmed)
+    await desk.hear("第二句")
+    await until(lambda: len(ai.requests) == 2)
+    assert [turn.text for turn in ai.requests[-1].turns] == ["第一句", "[已发货]", "第二句"]

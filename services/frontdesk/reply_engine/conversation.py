@@ -8,11 +8,13 @@ from decimal import Decimal
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from frontdesk.reply_engine.model import UNREPORTED, AiTurn, MessageState, SendState
+from frontdesk.reply_engine.model import UNREPORTED, AiTurn, MessageState, Origin, SendState
 from frontdesk.reply_engine.rules.model import LIMITS
 from frontdesk.reply_engine.tables import decisions, messages, outgoing
 
 IMAGE = "[图片]"
+# What was delivered is the buyer's: a card's code is nobody else's to read.
+DELIVERED = "[已发货]"
 MAX_OFFERS = 1_000
 
 # An offer counts while it may have reached the buyer; one that was dropped or refused did not.
@@ -66,7 +68,9 @@ async def _read_turns(connection: AsyncConnection, chat_key: str, limit: int) ->
             messages.c.image_urls,
             messages.c.created_at_ms,
             messages.c.decision_id,
+            decisions.c.origin,
         )
+        .outerjoin(decisions, decisions.c.decision_id == messages.c.decision_id)
         .where(
             messages.c.chat_key == chat_key,
             messages.c.author != "system",
@@ -77,7 +81,7 @@ async def _read_turns(connection: AsyncConnection, chat_key: str, limit: int) ->
     )
     said = found.all()
     on_the_way = await connection.execute(
-        select(outgoing.c.text, outgoing.c.decision_id, outgoing.c.decided_at_ms)
+        select(outgoing.c.text, outgoing.c.decision_id, outgoing.c.decided_at_ms, outgoing.c.origin)
         .where(outgoing.c.chat_key == chat_key, outgoing.c.state.in_(UNREPORTED))
         .order_by(outgoing.c.outgoing_id.desc())
         .limit(limit)
@@ -86,13 +90,19 @@ async def _read_turns(connection: AsyncConnection, chat_key: str, limit: int) ->
     turns: list[tuple[int, bool, str]] = []
     for row in reversed(said):
         answered[row.decision_id] = row.created_at_ms
-        turns.append((row.created_at_ms, row.author == "buyer", words_of(row.text, bool(row.image_urls))))
+        is_buyer = row.author == "buyer"
+        words = words_of(row.text, bool(row.image_urls))
+        turns.append((row.created_at_ms, is_buyer, words if is_buyer else _said(words, row.origin)))
     for part in reversed(on_the_way.all()):
         # The platform's clock may be ahead of ours: an answer comes after what it answers.
         at_ms = max(part.decided_at_ms, answered.get(part.decision_id, 0))
-        turns.append((at_ms, False, words_of(part.text, has_image=not part.text)))
+        turns.append((at_ms, False, _said(words_of(part.text, has_image=not part.text), part.origin)))
     turns.sort(key=lambda turn: turn[0])
     return [(is_buyer, words) for _at_ms, is_buyer, words in turns[-limit:] if words]
+
+
+def _said(words: str, origin: str | None) -> str:
+    return DELIVERED if origin == Origin.DELIVERY else words
 
 
 def words_of(text: str, has_image: bool) -> str:
