@@ -43,6 +43,7 @@ async def _scraped(folder: Path, enough: Callable[[Scraped], bool]) -> Scraped:
         "OTEL_SDK_DISABLED": "false",
         "FRONTDESK_READINGS_SECONDS": "1",
         "FRONTDESK_AI_PRIVATE_UPSTREAMS": "true",
+        "FRONTDESK_AI_FRESH_MILLISECONDS": "0",
     }
     fleet = Fleet(folder, gateways=0, engines=0, models=True, settings=settings)
     await fleet.start()
