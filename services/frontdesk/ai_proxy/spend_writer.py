@@ -129,8 +129,12 @@ async def _insert(connection: AsyncConnection, calls: list[_Call]) -> set[str]:
     """Insert the rows of calls; returns the calls that were not there before."""
     # In one order, or two deliveries of the same calls could wait for each other.
     rows = [_row(call) for call in sorted(calls, key=lambda call: call.call_id)]
-    found = await connection.execute(_insert_new(connection), rows)
+    found = await connection.execute(_insert_new(connection), rows, execution_options=_FEW_AT_ONCE)
     return set(found.scalars())
+
+
+# Every count of rows is a statement of its own that the driver keeps: these are eight, and not five hundred.
+_FEW_AT_ONCE = {"insertmanyvalues_page_size": 8}
 
 
 def _insert_new(connection: AsyncConnection) -> Executable:
