@@ -92,4 +92,4 @@ async def _settle() -> None:
 
 def iso(ms: int) -> str:
     """Unix milliseconds as RFC 3339 in UTC with milliseconds, e.g. `2026-01-02T03:04:05.006Z`."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
+    return datetime.fromtimestamp(ms // 1000, UTC).isoformat()[:19] + f".{ms % 1000:03d}Z"
