@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from cluster.release import Release
+from cluster.release import AI, Release
 from frontdesk.api.ai.v1 import ai_service_pb2 as ai_pb
 from frontdesk.api.ai.v1.ai_service_pb2_grpc import AiServiceStub
 from support.marketplace import ORGANIZATION
@@ -18,7 +18,7 @@ async def ai_counted(release: Release) -> dict[str, object]:
     """Calls that the model got, and calls that were recorded."""
     asked = await release.models.calls()
     recorded = -1
-    async with release.doors() as doors:
+    async with release.doors(services=[AI]) as doors:
         for _ in range(int(PATIENCE_S)):
             before, recorded = recorded, await _recorded(doors)
             if recorded >= asked or recorded == before:

@@ -10,7 +10,7 @@ import aiohttp
 import grpc
 import grpc.aio
 
-from cluster.release import Release
+from cluster.release import GATEWAY, Release
 from frontdesk.api.accounts.v1 import account_service_pb2 as accounts_pb
 from frontdesk.api.accounts.v1.account_service_pb2_grpc import AccountServiceStub
 from support.marketplace import ORGANIZATION
@@ -31,7 +31,7 @@ async def ingress(release: Release) -> dict[str, object]:
         return {"step": "ingress", "skipped": f"{INGRESS} names no host and port of an ingress controller"}
     address = os.environ[INGRESS]
     token = await release.token()
-    async with release.doors() as doors:
+    async with release.doors(services=[GATEWAY]) as doors:
         request = accounts_pb.ListAccountsRequest(organization_id=ORGANIZATION, page_size=100)
         (account, *_) = (await AccountServiceStub(doors).ListAccounts(request, timeout=10)).accounts
     wrong = [

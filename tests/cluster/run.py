@@ -106,8 +106,18 @@ async def proving(namespace: str, image: str, names: list[str], keep: bool) -> i
             wakers = []
         if wakers:
             await sleeping.begin(release)
-        for name in wakers:
-            wrong += await proven(release, name, partial(sleeping.woken, name=name))
+        for lanes in sleeping.LANES:
+            chosen = {after_s: [one for one in lane if one in wakers] for after_s, lane in lanes.items()}
+            wrong += sum(await asyncio.gather(*(_wakes(release, *lane) for lane in chosen.items())))
+    return wrong
+
+
+async def _wakes(release: Release, after_s: float, names: list[str]) -> int:
+    """Wakes, one after the other."""
+    wrong = 0
+    for number, name in enumerate(names):
+        await asyncio.sleep(0 if number else after_s)
+        wrong += await proven(release, name, partial(sleeping.woken, name=name))
     return wrong
 
 

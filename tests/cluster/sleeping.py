@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -189,7 +189,7 @@ async def _answer(release: Release, shop: str, chat: str, until: float) -> dict[
 
 async def _paused(release: Release, chat: str) -> float:
     """Seconds until a chat is answered again; waits until it is paused."""
-    async with release.doors() as doors, asyncio.timeout(20):
+    async with release.doors(services=[ENGINE]) as doors, asyncio.timeout(20):
         stub = ChatServiceStub(doors)
         while True:
             request = chats_pb.ListChatsRequest(organization_id=ORGANIZATION, page_size=100)
@@ -200,7 +200,7 @@ async def _paused(release: Release, chat: str) -> float:
 
 
 async def _short_takeovers(release: Release) -> None:
-    async with release.doors() as doors:
+    async with release.doors(services=[GATEWAY, ENGINE]) as doors:
         listed = await AccountServiceStub(doors).ListAccounts(
             accounts_pb.ListAccountsRequest(organization_id=ORGANIZATION, page_size=100), timeout=10
         )
@@ -219,23 +219,33 @@ async def _short_takeovers(release: Release) -> None:
 
 @dataclass(frozen=True)
 class Wake:
-    """What wakes a service, for how long that counts before the cooldown begins, and what a wake may take."""
+    """What wakes a service, for how long that counts before the cooldown begins, and what a wake may take.
+
+    `sleeps`: whether it is watched until it sleeps again.
+    """
 
     service: str
     waker: Waker
     counts_s: float = 0.0
     limit_s: float = 8.0
+    sleeps: bool = True
 
 
 WAKERS: Mapping[str, Wake] = {
     "woken_by_buyer": Wake(ENGINE, by_buyer),
     "woken_by_call": Wake(ENGINE, by_call, WAKE_S),
     "woken_by_timer": Wake(ENGINE, by_timer),
-    # Two wakes, one after the other.
-    "ai_woken_by_buyer": Wake(AI, by_question, WAKE_S, limit_s=14),
     # Its last lease is up to 20 s younger than the end of the answer.
     "ai_woken_by_reader": Wake(AI, by_reader, WAKE_S + 20),
+    # Two wakes, one after the other.
+    "ai_woken_by_buyer": Wake(AI, by_question, limit_s=14, sleeps=False),
 }
+# Lanes of wakes at the same time, as they mostly wait; each with the seconds after which it begins.
+LANES: Sequence[Mapping[float, Sequence[str]]] = (
+    {0: ("woken_by_buyer",)},
+    {0: ("woken_by_call", "woken_by_timer"), 15: ("ai_woken_by_reader",)},
+    {0: ("ai_woken_by_buyer",)},
+)
 
 
 async def woken(release: Release, name: str) -> dict[str, object]:
@@ -255,7 +265,8 @@ async def woken(release: Release, name: str) -> dict[str, object]:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
     started, ready, cpu_s = await _process(release, service)
-    await until_asleep(release, service, wake.counts_s + COOLDOWN_S + RESERVE_S)
+    if wake.sleeps:
+        await until_asleep(release, service, wake.counts_s + COOLDOWN_S + RESERVE_S)
     figures: dict[str, object] = {
         "step": name,
         "trigger_s": round(scaled - begun, 1),
@@ -264,7 +275,7 @@ async def woken(release: Release, name: str) -> dict[str, object]:
         "cpu_s": round(cpu_s, 1),
         "first_s": round(answered - ready, 1),
         "total_s": round(answered - begun, 1),
-        "asleep_s": round(time.time() - done, 1),
+        **({"asleep_s": round(time.time() - done, 1)} if wake.sleeps else {}),
     }
     wrong = []
     if answered - begun > wake.limit_s:

@@ -68,11 +68,6 @@ async def ai_killed(release: Release) -> None:
     await release.until_ready(AI, len(pods))
 
 
-async def ai_deleted(release: Release) -> None:
-    """An ai-proxy pod is deleted: it lets its calls end."""
-    await _delete(release, AI, 1)
-
-
 async def nats_deleted(release: Release) -> None:
     """The NATS pod is deleted and starts on its volume again."""
     await _delete(release, "nats", 0)
@@ -107,7 +102,7 @@ async def scaled_back(release: Release) -> None:
 async def cordoned(release: Release) -> None:
     """A gateway replica is cordoned until it holds no shard, and uncordoned."""
     replica = (await release.pods(GATEWAY))[0]["metadata"]["name"]
-    async with release.doors(OPERATORS) as doors:
+    async with release.doors(OPERATORS, [GATEWAY]) as doors:
         fleet = FleetServiceStub(doors)
         await fleet.Cordon(fleet_pb.CordonRequest(replica=replica), timeout=10)
         async with asyncio.timeout(60):
@@ -172,10 +167,10 @@ STEPS = {
     "gateway_killed": Step(gateway_killed),
     "engine_deleted": Step(engine_deleted),
     "ai_killed": Step(ai_killed, question=AI_QUESTION, chats=10),
-    "ai_deleted": Step(ai_deleted, question=AI_QUESTION, chats=10),
     "nats_deleted": Step(nats_deleted),
     "postgresql_deleted": Step(postgresql_deleted),
-    "image_rolled": Step(image_rolled, 1600),
+    # Every service is replaced while the AI answers.
+    "image_rolled": Step(image_rolled, 1600, question=AI_QUESTION, chats=27),
     "gateway_scaled": Step(scaled, 1400),
     "gateway_scaled_back": Step(scaled_back),
     "gateway_cordoned": Step(cordoned, 1000),
