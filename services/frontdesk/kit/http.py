@@ -19,10 +19,11 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Request, WebSocket
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from opentelemetry import metrics, trace
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -35,6 +36,7 @@ from frontdesk.kit.errors import FrontdeskError, InvalidArgument, PermissionDeni
 from frontdesk.kit.lifecycle import Readiness, Spawn
 from frontdesk.kit.principal import Principal, current_principal
 from frontdesk.kit.requests import HttpProtocol
+from frontdesk.kit.security_headers import SecurityHeaders
 from frontdesk.kit.sockets import SocketProtocol
 from frontdesk.kit.telemetry import names
 from frontdesk.kit.telemetry.propagation import extract, trace_id
@@ -352,7 +354,7 @@ def _health_routes(readiness: Readiness) -> list[Route]:
 def _middleware(max_body_bytes: int, content_policy: str, tracer: Tracer | None) -> list[Middleware]:
     """Outermost first: every answer gets the headers, also those the scope and the limit give themselves."""
     return [
-        Middleware(_SecurityHeaders, content_policy=content_policy),
+        Middleware(SecurityHeaders, content_policy=content_policy),
         Middleware(_RequestScope, tracer=tracer),
         Middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES),
         Middleware(_BodyLimit, limit=max_body_bytes),
@@ -389,7 +391,7 @@ class _RequestScope:
         begun = time.perf_counter()
         method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
         with self._tracer.start_as_current_span(
-            method, context=extract(Headers(scope=scope)), kind=SpanKind.SERVER, record_exception=False
+            method, context=_trace_of(scope), kind=SpanKind.SERVER, record_exception=False
         ) as span:
             try:
                 await self._app(scope, receive, watch)
@@ -429,33 +431,14 @@ class _RequestScope:
         )
 
 
+def _trace_of(scope: Scope) -> Context:
+    """The trace that a request belongs to; most belong to none, and to look for one costs."""
+    if any(name == b"traceparent" for name, _ in scope["headers"]):
+        return extract(Headers(scope=scope))
+    return Context()
+
+
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-
-class _SecurityHeaders:
-    """Headers that keep browsers from guessing, framing, leaking and caching; a route's own value wins."""
-
-    def __init__(self, app: ASGIApp, content_policy: str) -> None:
-        self._app = app
-        self._headers = {
-            "x-content-type-options": "nosniff",
-            "x-frame-options": "DENY",
-            "referrer-policy": "no-referrer",
-            "content-security-policy": content_policy,
-            "cache-control": "no-store",
-        }
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def add(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in self._headers.items():
-                    headers.setdefault(name, value)
-                if scope["scheme"] == "https":
-                    headers.setdefault("strict-transport-security", "max-age=31536000")
-            await send(message)
-
-        await self._app(scope, receive, add if scope["type"] == "http" else send)
 
 
 class BodyTooLarge(HTTPException):
