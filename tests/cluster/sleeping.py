@@ -5,7 +5,7 @@ for as long as it has a call, longer than KEDA would let it by what waits.
 
 The seconds of a wake are those of the clocks of this machine and of the node, which have to agree:
 
-    trigger_s   from what wakes it until KEDA has scaled
+    trigger_s   from what wakes it until KEDA has scaled; of a buyer for ai-proxy the reply-engine's wake too
     pod_s       until the service's process runs: scheduling, sandbox, container
     start_s     until the service says that it is ready, imports included; `cpu_s` are its CPU seconds by then
     first_s     until the buyer has the answer, or the caller; less than 0 when that was before it was ready
