@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 # Test processes; a file's tests stay together, idle processes take over files that wait.
-JOBS ?= 2
+JOBS ?= 4
 # What `make image` builds; `--load` gives it to the current cluster.
 IMAGES ?= frontdesk
 
