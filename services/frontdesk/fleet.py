@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
 
     from frontdesk.kit.bus.topology import ConsumerSpec
-    from frontdesk.kit.http import HttpServer
+    from frontdesk.kit.http_server import HttpServer
     from frontdesk.kit.rpc.channel import NatsChannel
     from frontdesk.kit.rpc.grpc_door import GrpcServer
 
@@ -154,7 +154,8 @@ class Doors:
 
     async def start(self) -> None:
         """Open the doors."""
-        from frontdesk.kit.http import HttpServer, create_app
+        from frontdesk.kit.http import create_app
+        from frontdesk.kit.http_server import HttpServer
         from frontdesk.kit.rpc.grpc_door import GrpcServer
 
         plan = self._plan
@@ -218,7 +219,8 @@ def build(name: str, environ: Mapping[str, str]) -> Service:
     service.add(telemetry)
     port = getattr(settings, "metrics_port", None)
     if port is not None:
-        from frontdesk.kit.http import HttpServer, ops_app
+        from frontdesk.kit.http import ops_app
+        from frontdesk.kit.http_server import HttpServer
 
         # First, so that /readyz says what a start waits for.
         app = ops_app(service.readiness, telemetry.prometheus)

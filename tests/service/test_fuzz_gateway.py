@@ -21,7 +21,8 @@ from frontdesk.api.accounts.v1 import platform_service_pb2 as platform_pb
 from frontdesk.api.events.v1.dead_pb2 import DeadLetter
 from frontdesk.api.events.v1.outbound_pb2 import Outbound
 from frontdesk.kit import subjects
-from frontdesk.kit.http import HttpServer, create_app
+from frontdesk.kit.http import create_app
+from frontdesk.kit.http_server import HttpServer
 from frontdesk.kit.lifecycle import Readiness
 from frontdesk.kit.nats_server import NatsServer
 from frontdesk.kit.principal import Principal

@@ -23,7 +23,8 @@ import aiohttp
 from fastapi import Depends
 from opentelemetry import trace
 from frontdesk.kit.config import TelemetrySettings, load
-from frontdesk.kit.http import HttpServer, create_app
+from frontdesk.kit.http import create_app
+from frontdesk.kit.http_server import HttpServer
 from frontdesk.kit.lifecycle import Service, run_program
 from frontdesk.kit.telemetry.setup import setup_telemetry
 

@@ -18,7 +18,8 @@ from frontdesk.api.ai.v1.policy_service_pb2_grpc import PolicyServiceStub
 from frontdesk.api.ai.v1.provider_service_pb2_grpc import ProviderServiceStub
 from frontdesk.kit.config import load
 from frontdesk.kit.disconnect import disconnect
-from frontdesk.kit.http import HttpServer, create_app
+from frontdesk.kit.http import create_app
+from frontdesk.kit.http_server import HttpServer
 from frontdesk.kit.lifecycle import Readiness
 from frontdesk.kit.nats_server import NatsServer
 from frontdesk.kit.rpc.channel import NatsChannel

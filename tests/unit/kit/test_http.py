@@ -16,7 +16,8 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Response,
 from pydantic import BaseModel, Field
 
 from frontdesk.kit import errors
-from frontdesk.kit.http import GENERIC_MESSAGE, HttpServer, create_app, ops_app, require
+from frontdesk.kit.http import GENERIC_MESSAGE, create_app, ops_app, require
+from frontdesk.kit.http_server import HttpServer
 from frontdesk.kit.lifecycle import Readiness, Service
 from frontdesk.kit.principal import Principal, current_principal
 from frontdesk.kit.telemetry.ids import IdTracer
