@@ -1,8 +1,8 @@
 """The only place that knows all services: how each is made, and how they run, alone or all in one process.
 
-A service is a lifecycle component with `registrations` (gRPC servicers), `router` (its HTTP routes) and
-`not_ready()`. Alone, it opens its own doors on the ports of its settings. In one process (`frontdesk up`) all
-services share one HTTP port, whose paths are routed as the ingress does, and one gRPC port.
+A service is a lifecycle component with `registrations` (gRPC servicers), `not_ready()` and, where it has any,
+HTTP routes or doors. Alone, it opens its own doors on the ports of its settings. In one process (`frontdesk
+up`) all services share one HTTP port, whose paths are routed as the ingress does, and one gRPC port.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from frontdesk.reply_engine.config import ReplyEngineSettings
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
+    from starlette.types import ASGIApp
 
     from frontdesk.kit.bus.topology import ConsumerSpec
     from frontdesk.kit.http_server import HttpServer
@@ -40,7 +41,6 @@ class Part(Protocol):
     """A service as the fleet runs it."""
 
     name: str
-    router: APIRouter
     channel: NatsChannel
 
     @property
@@ -59,6 +59,20 @@ class Part(Protocol):
     def not_ready(self) -> str | None:
         """Why it can't do its work now."""
         ...
+
+
+@runtime_checkable
+class HasRoutes(Protocol):
+    """A part with routes of the one API."""
+
+    router: APIRouter
+
+
+@runtime_checkable
+class HasHttpDoors(Protocol):
+    """A part that speaks other protocols over HTTP: applications by the path that they are below."""
+
+    http_doors: Mapping[str, ASGIApp]
 
 
 @runtime_checkable
@@ -154,7 +168,7 @@ class Doors:
 
     async def start(self) -> None:
         """Open the doors."""
-        from frontdesk.kit.http import create_app
+        from frontdesk.kit.http import Beside, create_app
         from frontdesk.kit.http_server import HttpServer
         from frontdesk.kit.rpc.grpc_door import GrpcServer
 
@@ -169,10 +183,18 @@ class Doors:
             await self.grpc.start()
         if plan.http_port is not None:
             app = create_app("Frontdesk", self._authenticator, readiness=self._service.readiness)
+            doors: dict[str, ASGIApp] = {}
             for part in self._parts:
-                app.include_router(part.router)
+                if isinstance(part, HasRoutes):
+                    app.include_router(part.router)
+                if isinstance(part, HasHttpDoors):
+                    doors.update(part.http_doors)
             self.http = HttpServer(
-                "http", app, host=plan.http_host, port=plan.http_port, spawn=self._service.spawn
+                "http",
+                Beside(app, doors),
+                host=plan.http_host,
+                port=plan.http_port,
+                spawn=self._service.spawn,
             )
             await self.http.start()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import shutil
 from collections.abc import AsyncIterator
@@ -27,7 +28,12 @@ NODE = Path(__file__).parent.parent / "node"
 @pytest.fixture
 async def ai(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[AiBench]:
     """One ai-proxy with a provider of three models."""
-    bench = AiBench(nats_server, f"sqlite:///{tmp_path}/ai.db", FRONTDESK_AI_WRITE_SECONDS="1")
+    bench = AiBench(
+        nats_server,
+        f"sqlite:///{tmp_path}/ai.db",
+        FRONTDESK_AI_WRITE_SECONDS="1",
+        FRONTDESK_AI_REQUEST_MEGABYTES="2",
+    )
     await bench.start()
     for model in ("default", "breaks", "embedding"):
         await add_provider(
@@ -129,6 +135,58 @@ async def test_errors_are_the_sdks_own(ai: AiBench, sdk: openai.AsyncOpenAI) -> 
     with pytest.raises(openai.RateLimitError) as slow:
         await sdk.chat.completions.create(model="default", messages=ASK)
     assert slow.value.response.headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "size", "status", "code"),
+    [
+        ("GET", "/chat/complete", 0, 404, "unknown_url"),
+        ("GET", "/chat/completions", 0, 405, "method_not_supported"),
+        ("POST", "/models/default", 0, 405, "method_not_supported"),
+        ("POST", "/chat/completions", 2 * 1024 * 1024 + 1, 413, "request_too_large"),
+    ],
+)
+async def test_what_no_path_takes_has_openais_shape(
+    ai: AiBench, method: str, path: str, size: int, status: int, code: str
+) -> None:
+    """Wrong addresses, methods and sizes too: whoever wrote the caller reads one kind of error."""
+    headers = {"authorization": f"Bearer {ai.key()}"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as http,
+        http.request(method, f"{ai.url}{path}", data=io.BytesIO(b"x" * size)) as answer,
+    ):
+        found = await answer.json()
+        assert answer.headers["x-should-retry"] == "false"
+    assert (answer.status, found["error"]["code"], found["error"]["type"]) == (
+        status,
+        code,
+        "invalid_request_error",
+    )
+    assert found["error"]["message"]
+
+
+async def test_our_own_fault_has_openais_shape(
+    ai: AiBench, sdk: openai.AsyncOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And says nothing of what happened inside."""
+
+    async def broken(*_: object) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(ai.proxies[0].completions, "models", broken)
+    with pytest.raises(openai.InternalServerError) as failed:
+        await sdk.models.list()
+    assert failed.value.code == "internal"
+    assert "secret" not in failed.value.message
+
+
+async def test_a_picture_in_the_question(ai: AiBench, sdk: openai.AsyncOpenAI) -> None:
+    """A photograph is larger than the bodies that other doors take."""
+    url = "data:image/jpeg;base64," + "QUJD" * 300_000
+    picture: Any = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
+    answer = await sdk.chat.completions.create(model="default", messages=picture)
+    assert answer.choices[0].message.content
+    assert ai.models.log.total == 1
 
 
 async def test_a_stream_that_breaks_off_raises(ai: AiBench, sdk: openai.AsyncOpenAI) -> None:

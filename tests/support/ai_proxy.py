@@ -18,7 +18,7 @@ from frontdesk.api.ai.v1.policy_service_pb2_grpc import PolicyServiceStub
 from frontdesk.api.ai.v1.provider_service_pb2_grpc import ProviderServiceStub
 from frontdesk.kit.config import load
 from frontdesk.kit.disconnect import disconnect
-from frontdesk.kit.http import create_app
+from frontdesk.kit.http import Beside, create_app
 from frontdesk.kit.http_server import HttpServer
 from frontdesk.kit.lifecycle import Readiness
 from frontdesk.kit.nats_server import NatsServer
@@ -76,8 +76,7 @@ class AiBench:
         await proxy.start()
         self.proxies.append(proxy)
         app = create_app("test", JwtAuthenticator.from_settings(settings), readiness=Readiness())
-        app.include_router(proxy.router)
-        door = HttpServer("http", app, spawn=self._spawn)
+        door = HttpServer("http", Beside(app, proxy.http_doors), spawn=self._spawn)
         await door.start()
         self._doors.append(door)
         return proxy

@@ -49,6 +49,9 @@ class AiProxySettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSettin
             "installation may then name one."
         ),
     )
+    ai_request_megabytes: int = Field(
+        default=16, ge=1, le=256, description="The largest request of `/v1`, its pictures included, MiB."
+    )
     ai_body_megabytes: int = Field(
         default=8, ge=1, le=256, description="The largest answer of a provider that is not streamed, MiB."
     )

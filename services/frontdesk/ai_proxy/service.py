@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter
+from starlette.types import ASGIApp
 
 from frontdesk.ai_proxy.answers.answer import Answers
 from frontdesk.ai_proxy.answers.policy import StoredPolicy
@@ -178,8 +178,13 @@ class AiProxy:
             (add_KnowledgeServiceServicer_to_server, KnowledgeServicer(store, knowledge, fetcher)),
             (add_PolicyServiceServicer_to_server, PolicyServicer(self.database, clock)),
         ]
-        door = OpenAiDoor(self.completions, clock, write_s=settings.ai_write_seconds)
-        self.router: APIRouter = door.router
+        door = OpenAiDoor(
+            self.completions,
+            clock,
+            write_s=settings.ai_write_seconds,
+            body_bytes=settings.ai_request_megabytes * MIB,
+        )
+        self.http_doors: Mapping[str, ASGIApp] = {"/v1/": door}
 
     def _spend(self, settings: AiProxySettings, clock: Clock) -> None:
         """Make what counts: reservations before a call, what it used after it."""

@@ -25,7 +25,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -44,6 +44,8 @@ GENERIC_MESSAGE = "Something went wrong on our side. Give support the trace id."
 RESTART_MESSAGE = "The service restarts. Try again in a moment."
 GZIP_FROM_BYTES = 1024
 WS_POLICY_VIOLATION = 1008
+# The caller has left. Nobody reads it; the log and the metrics do.
+LEFT = 499
 API_CONTENT_POLICY = "default-src 'none'; frame-ancestors 'none'"
 
 _STATUS: Final = {
@@ -129,6 +131,48 @@ def ops_app(readiness: Readiness, prometheus: Callable[[], bytes]) -> Starlette:
         exception_handlers=_HANDLERS,
         middleware=_middleware(0, API_CONTENT_POLICY, None),
     )
+
+
+class Beside:
+    """`app`, and beside it doors of another protocol: below a door's path every request is the door's.
+
+    A door gets the headers, the span and the log line of every request, and `require` works on it. Bodies
+    (`read_body`), paths and the shapes of errors are its own. FastAPI's layers cost a call as much as a door.
+    """
+
+    def __init__(self, app: FastAPI, doors: Mapping[str, ASGIApp], tracer: Tracer | None = None) -> None:
+        self._app = app
+        self._doors = tuple(
+            (path, SecurityHeaders(_RequestScope(door, tracer), API_CONTENT_POLICY))
+            for path, door in doors.items()
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            for path, door in self._doors:
+                if scope["path"].startswith(path):
+                    # Where `require` looks for who authenticates.
+                    scope["app"] = self._app
+                    await door(scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body; raises BodyTooLarge above `limit` bytes, by its announced length or as it arrives, and
+    ClientDisconnect."""
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > limit:
+        raise BodyTooLarge(limit)
+    parts: list[bytes] = []
+    size = 0
+    async with contextlib.aclosing(request.stream()) as stream:
+        async for part in stream:
+            size += len(part)
+            if size > limit:
+                raise BodyTooLarge(limit)
+            parts.append(part)
+    return b"".join(parts)
 
 
 def require(role: Role) -> Callable[[HTTPConnection], Coroutine[Any, Any, Principal]]:
@@ -288,6 +332,9 @@ class _RequestScope:
                     answer = JSONResponse(_body("UNAVAILABLE", RESTART_MESSAGE, {}), 503)
                     await answer(scope, receive, watch)
                 raise
+            except ClientDisconnect:
+                # Gone before its body was here: nobody reads an answer, and nothing is wrong with us.
+                status = status or LEFT
             except Exception:  # the boundary of a request: the log has the trace, the caller a sentence
                 logger.exception("a request failed")
                 if status:

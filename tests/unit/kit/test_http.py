@@ -12,11 +12,12 @@ from typing import Annotated, Any
 import aiohttp
 import httpx
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Response, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response, WebSocket
 from pydantic import BaseModel, Field
+from starlette.types import Receive, Scope, Send
 
 from frontdesk.kit import errors
-from frontdesk.kit.http import GENERIC_MESSAGE, create_app, ops_app, require
+from frontdesk.kit.http import GENERIC_MESSAGE, Beside, create_app, ops_app, read_body, require
 from frontdesk.kit.http_server import HttpServer
 from frontdesk.kit.lifecycle import Readiness, Service
 from frontdesk.kit.principal import Principal, current_principal
@@ -407,3 +408,62 @@ async def test_a_head_without_end_is_refused() -> None:
         assert (await client.get("/", headers={"x": "y" * 8_000})).status_code == 404
         assert (await client.post("/", content=b"z" * 100_000)).status_code == 404
     await server.stop(1)
+
+
+class Echo:
+    """A door of a protocol of its own: says what it got, and who sent it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._enter = require(Role.agent)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        if scope["path"] == "/echo/bug":
+            raise RuntimeError("secret detail")
+        who = await self._enter(request)
+        try:
+            body = await read_body(request, self._limit)
+        except HTTPException as error:
+            await Response(str(error.detail), error.status_code)(scope, receive, send)
+            return
+        await Response(who.subject.encode() + b":" + body)(scope, receive, send)
+
+
+@pytest.fixture
+async def beside(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    doors = Beside(app, {"/echo/": Echo(8)}, IdTracer())
+    transport = httpx.ASGITransport(doors)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+async def test_a_door_beside_the_application(beside: httpx.AsyncClient) -> None:
+    """It knows its callers and has the headers of every door; the application has what is not its own."""
+    headers = {"authorization": "Bearer agent"}
+    answer = await beside.post("/echo/any", content=b"hello", headers=headers)
+    assert answer.text == "ada:hello"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert (await beside.get("/healthz")).status_code == 200
+    assert (await beside.get("/echoes")).json()["code"] == "NOT_FOUND"
+
+
+async def test_a_door_beside_is_safe(beside: httpx.AsyncClient) -> None:
+    """What it did not think of says nothing of its inside."""
+    answer = await beside.get("/echo/bug")
+    assert (answer.status_code, answer.json()["message"]) == (500, GENERIC_MESSAGE)
+    assert "secret detail" not in answer.text
+
+
+async def _in_parts(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+async def test_a_door_bounds_its_bodies(beside: httpx.AsyncClient) -> None:
+    """By the announced length, and as it arrives when none is announced."""
+    headers = {"authorization": "Bearer agent"}
+    announced = await beside.post("/echo/a", content=b"123456789", headers=headers)
+    arriving = await beside.post("/echo/a", content=_in_parts(b"12345", b"6789"), headers=headers)
+    just = await beside.post("/echo/a", content=_in_parts(b"1234", b"5678"), headers=headers)
+    assert (announced.status_code, arriving.status_code, just.status_code) == (413, 413, 200)

@@ -8,20 +8,22 @@ the first piece has a status, what fails later ends the stream with an error eve
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from fastapi import APIRouter
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from frontdesk.ai_proxy.callers import caller_of
 from frontdesk.ai_proxy.completions import Completions
 from frontdesk.ai_proxy.errors import BrokenOff
 from frontdesk.ai_proxy.model import Caller, Outcome, Piece
-from frontdesk.ai_proxy.openai_door.errors import broken_body, error_response
+from frontdesk.ai_proxy.openai_door.errors import broken_body, broken_response, error_response
 from frontdesk.ai_proxy.openai_door.requests import read_chat, read_embeddings
 from frontdesk.ai_proxy.openai_door.responses import (
     Chunks,
@@ -33,69 +35,82 @@ from frontdesk.ai_proxy.openai_door.responses import (
 )
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.errors import FrontdeskError, NotFound
-from frontdesk.kit.http import require
+from frontdesk.kit.http import LEFT, read_body, require
 from frontdesk.kit.presence import CallerLeft, WhileThere
 from frontdesk.kit.tokens import Role
 
-Batch = Sequence[Piece | Outcome]
-Endpoint = Callable[[Request], Awaitable[Response]]
+log = logging.getLogger(__name__)
 
-# Nobody reads it; the log and the metrics do.
-LEFT = 499
+Batch = Sequence[Piece | Outcome]
+
+MODEL_PATH = "/v1/models/"
 
 _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
 class OpenAiDoor:
-    """The routes. `write_s`: a caller that takes nothing for so long is cut off."""
+    """An ASGI application. `write_s`: a caller that takes nothing for so long is cut off; `body_bytes`: the
+    largest request."""
 
-    def __init__(self, completions: Completions, clock: Clock, *, write_s: float) -> None:
+    def __init__(self, completions: Completions, clock: Clock, *, write_s: float, body_bytes: int) -> None:
         self._completions = completions
         self._clock = clock
         self._write_s = write_s
+        self._body_bytes = body_bytes
         self._enter = require(Role.agent)
-
-    @property
-    def router(self) -> APIRouter:
-        """Routes without FastAPI's reading of bodies: errors have OpenAI's shapes, and a call costs less."""
-        router = APIRouter()
-        routes: Sequence[tuple[str, str, Endpoint]] = (
-            ("POST", "/v1/chat/completions", self._chat),
-            ("POST", "/v1/embeddings", self._embeddings),
-            ("GET", "/v1/models", self._models),
-            ("GET", "/v1/models/{name:path}", self._model),
+        self._model_route = Route(MODEL_PATH + "{name}", self._model, methods=["GET"])
+        routes = (
+            Route("/v1/chat/completions", self._chat, methods=["POST"]),
+            Route("/v1/embeddings", self._embeddings, methods=["POST"]),
+            Route("/v1/models", self._models, methods=["GET"]),
         )
-        for method, path, endpoint in routes:
-            router.add_route(path, self._guarded(endpoint), methods=[method])
-        return router
+        self._routes = {route.path: route for route in routes}
 
-    def _guarded(self, endpoint: Endpoint) -> Endpoint:
-        async def guarded(request: Request) -> Response:
-            try:
-                await self._enter(request)
-                return await endpoint(request)
-            except FrontdeskError as error:
-                return error_response(error)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request. Below FastAPI a call would cost a fifth more."""
+        request = Request(scope, receive)
+        try:
+            route = scope["route"] = self._route(scope["method"], scope["path"])
+            await self._enter(request)
+            response = await route.endpoint(request)
+        except (FrontdeskError, HTTPException) as error:
+            response = error_response(error)
+        except ClientDisconnect:
+            raise
+        except Exception:  # the boundary of a request: the log has the trace, the caller a sentence
+            log.exception("a request failed")
+            response = broken_response()
+        await response(scope, receive, send)
 
-        return guarded
+    def _route(self, method: str, path: str) -> Route:
+        route = self._routes.get(path)
+        if route is None and path.startswith(MODEL_PATH):
+            route = self._model_route
+        if route is None:
+            raise HTTPException(404, f"there is no {path[:128]!r} here")
+        if method not in (route.methods or ()):
+            allow = ", ".join(sorted(route.methods or ()))
+            raise HTTPException(405, f"{path[:128]!r} is there for {allow} only", {"allow": allow})
+        return route
 
     async def _chat(self, request: Request) -> Response:
-        asked = read_chat(await request.body())
+        asked = read_chat(await read_body(request, self._body_bytes))
         caller = _caller(request, "stream" if asked.stream else "complete")
         answer_id, now = f"chatcmpl-{uuid.uuid4().hex}", self._clock.now_ms() // 1000
-        if asked.stream:
-            batches = self._completions.stream(caller, asked.model, asked.prompt)
-            chunks = Chunks(answer_id, now, asked.model, include_usage=asked.include_usage)
-            return _Streamed(batches, chunks, self._write_s)
         try:
             async with WhileThere(request.receive):
-                completion = await self._completions.complete(caller, asked.model, asked.prompt)
+                if not asked.stream:
+                    completion = await self._completions.complete(caller, asked.model, asked.prompt)
+                    return _json(completion_body(answer_id, now, asked.model, completion))
+                batches = self._completions.stream(caller, asked.model, asked.prompt)
+                first = await anext(batches)
         except CallerLeft:
             return Response(status_code=LEFT)
-        return _json(completion_body(answer_id, now, asked.model, completion))
+        chunks = Chunks(answer_id, now, asked.model, include_usage=asked.include_usage)
+        return _Streamed(first, batches, chunks, self._write_s)
 
     async def _embeddings(self, request: Request) -> Response:
-        asked = read_embeddings(await request.body())
+        asked = read_embeddings(await read_body(request, self._body_bytes))
         caller = _caller(request, "embed")
         found, outcome = await self._completions.embed(caller, asked.model, asked.texts, asked.dimensions)
         return _json(embeddings_body(asked.model, found, outcome, as_base64=asked.base64))
@@ -106,7 +121,7 @@ class OpenAiDoor:
 
     async def _model(self, request: Request) -> Response:
         caller = _caller(request, "models")
-        name = request.path_params["name"]
+        name = request.scope["path"].removeprefix(MODEL_PATH)
         for model in await self._completions.models(caller.organization_id):
             if model.name == name:
                 return _json(model_body(model))
@@ -114,12 +129,15 @@ class OpenAiDoor:
 
 
 class _Streamed(Response):
-    """A streamed answer; what fails before the first piece is an answer with a status."""
+    """A streamed answer that has begun."""
 
-    def __init__(self, batches: AsyncGenerator[Batch, None], chunks: Chunks, write_s: float) -> None:
+    def __init__(
+        self, first: Batch, batches: AsyncGenerator[Batch, None], chunks: Chunks, write_s: float
+    ) -> None:
         super().__init__(status_code=200, headers=_STREAM_HEADERS, media_type="text/event-stream")
         # Response counts its empty body.
         self.raw_headers = [header for header in self.raw_headers if header[0] != b"content-length"]
+        self._first = first
         self._batches = batches
         self._chunks = chunks
         self._write_s = write_s
@@ -128,19 +146,14 @@ class _Streamed(Response):
         async with aclosing(self._batches):
             try:
                 async with WhileThere(receive):
-                    try:
-                        first = await anext(self._batches)
-                    except FrontdeskError as error:
-                        await error_response(error)(scope, receive, send)
-                        return
-                    await self._write(first, send)
+                    await self._write(send)
             except (CallerLeft, TimeoutError):
                 # Gone, or too slow: nobody reads what would be said, so the provider is stopped too.
                 return
 
-    async def _write(self, first: Batch, send: Send) -> None:
+    async def _write(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await self._send(send, self._chunks.write(first))
+        await self._send(send, self._chunks.write(self._first))
         try:
             async for batch in self._batches:
                 await self._send(send, self._chunks.write(batch))

@@ -5,7 +5,7 @@ https://platform.openai.com/docs/api-reference/chat/create and …/embeddings/cr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -57,6 +57,23 @@ _NEUTRAL: Mapping[str, Any] = {
     "frequency_penalty": 0,
     "logit_bias": {},
 }
+# The same inside of it. Behind the bar stands what is left out: hints, and what came with an answer of ours.
+_MESSAGE = frozenset(("role", "content", "tool_calls", "tool_call_id")) | {
+    "refusal",
+    "annotations",
+    "reasoning_content",
+}
+_TOOL_MESSAGE = _MESSAGE | {"name"}
+_TEXT = frozenset(("type", "text"))
+_IMAGE = frozenset(("type", "image_url"))
+_IMAGE_URL = frozenset(("url",)) | {"detail"}
+_TOOL_CALL = frozenset(("id", "type", "function")) | {"index"}
+_CALLED = frozenset(("name", "arguments"))
+_TOOL = frozenset(("type", "function"))
+_FUNCTION = frozenset(("name", "description", "parameters")) | {"strict"}
+_STREAM_OPTIONS = frozenset(("include_usage",)) | {"include_obfuscation"}
+_FORMAT = frozenset(("type", "json_schema"))
+_SCHEMA = frozenset(("schema",)) | {"name", "description", "strict"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +100,7 @@ def read_chat(body: bytes) -> ChatRequest:
     """Raises InvalidArgument with OpenAI's name of the field."""
     given = _given(body, _CHAT)
     options = _get(given, "stream_options", dict, {})
+    _only(_STREAM_OPTIONS, options, "stream_options")
     longest = _get(given, "max_completion_tokens", int) or _get(given, "max_tokens", int)
     stop = given.get("stop")
     kind, schema = _format(_get(given, "response_format", dict, {}))
@@ -137,6 +155,13 @@ def _given(body: bytes, known: frozenset[str]) -> dict[str, Any]:
             raise InvalidArgument(name, f"only {_NEUTRAL[name]!r} is supported")
         raise InvalidArgument(name, "is not supported")
     return given
+
+
+def _only(known: frozenset[str], given: Mapping[str, Any], field: str) -> None:
+    if not given.keys() <= known:
+        for name, value in given.items():
+            if name not in known and value is not None:
+                raise InvalidArgument(f"{field}.{name}"[:MAX_NAME], "is not supported")
 
 
 def _model(given: Mapping[str, Any]) -> str:
@@ -195,6 +220,7 @@ def _message(given: Mapping[str, Any], field: str) -> ModelMessage:
     role = _ROLES.get(_get(given, "role", str, "", f"{field}."))
     if role is None:
         raise InvalidArgument(f"{field}.role", f"must be one of {', '.join(_ROLES)}")
+    _only(_TOOL_MESSAGE if role is Role.TOOL else _MESSAGE, given, field)
     text, images = _content(given.get("content"), f"{field}.content")
     return ModelMessage(
         role=role,
@@ -216,16 +242,19 @@ def _content(content: object, field: str) -> tuple[str, tuple[str, ...]]:
         raise InvalidArgument(field, "must be text or a list of parts")
     texts: list[str] = []
     images: list[str] = []
-    readers: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
-        "text": lambda part: part.get("text"),
-        "image_url": lambda part: _at(part, "image_url", "url"),
-    }
     for index, part in enumerate(content):
-        kind = str(part.get("type")) if isinstance(part, dict) else ""
-        value = readers[kind](part) if kind in readers else None
+        value: object = None
+        match part:
+            case {"type": "text", "text": value}:
+                _only(_TEXT, part, f"{field}[{index}]")
+                found = texts
+            case {"type": "image_url", "image_url": {"url": value} as image}:
+                _only(_IMAGE, part, f"{field}[{index}]")
+                _only(_IMAGE_URL, image, f"{field}[{index}].image_url")
+                found = images
         if not isinstance(value, str):
             raise InvalidArgument(f"{field}[{index}]", "must be a part of type text or image_url")
-        (texts if kind == "text" else images).append(value)
+        found.append(value)
     return "\n".join(texts), tuple(images)
 
 
@@ -235,7 +264,9 @@ def _at(part: Mapping[str, Any], outer: str, inner: str) -> object:
 
 
 def _tool_call(index: int, given: Mapping[str, Any], field: str) -> ToolCall:
+    _only(_TOOL_CALL, given, field)
     function = _get(given, "function", dict, {}, f"{field}.")
+    _only(_CALLED, function, f"{field}.function")
     name = _get(function, "name", str, "", f"{field}.function.")
     check_tool_name(name, f"{field}.function.name")
     return ToolCall(
@@ -249,7 +280,9 @@ def _tool_call(index: int, given: Mapping[str, Any], field: str) -> ToolCall:
 def _tool(given: Mapping[str, Any], field: str) -> Tool:
     if given.get("type") != "function":
         raise InvalidArgument(f"{field}.type", "must be function")
+    _only(_TOOL, given, field)
     function = _get(given, "function", dict, {}, f"{field}.")
+    _only(_FUNCTION, function, f"{field}.function")
     name = _get(function, "name", str, "", f"{field}.function.")
     check_tool_name(name, f"{field}.function.name")
     return Tool(
@@ -270,9 +303,12 @@ def _tool_choice(value: object) -> str:
 
 
 def _format(given: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
+    _only(_FORMAT, given, "response_format")
     kind = given.get("type", "text")
     if kind == "json_schema":
-        schema = _at(given, "json_schema", "schema")
+        asked = _get(given, "json_schema", dict, {}, "response_format.")
+        _only(_SCHEMA, asked, "response_format.json_schema")
+        schema = asked.get("schema")
         if not isinstance(schema, dict):
             raise InvalidArgument("response_format.json_schema.schema", "must be an object")
         return kind, schema

@@ -7,6 +7,7 @@ its end is closed and never used again; closing the stream or cancelling its rea
 from __future__ import annotations
 
 import asyncio
+import io
 import math
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import lru_cache
@@ -33,6 +34,8 @@ from frontdesk.kit.telemetry.propagation import inject
 
 USER_AGENT = "frontdesk"
 _ERROR_BYTES = 16 * 1024
+# A body that is longer holds up the event loop when it is written at once.
+_AT_ONCE = 256 * 1024
 # How long the end of a body may come after the end of its answer, so that the connection can be used again.
 _LINGER_S = 0.25
 _LOOK_S = 10.0
@@ -252,7 +255,7 @@ class ProviderHttp:
             async with asyncio.timeout_at(late):
                 response = await self._session.post(
                     url,
-                    data=call.body,
+                    data=call.body if len(call.body) <= _AT_ONCE else io.BytesIO(call.body),
                     headers=_headers(call.headers),
                     allow_redirects=False,
                     timeout=_timeout(call.provider.limits.connect_s),

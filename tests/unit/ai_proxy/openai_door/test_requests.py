@@ -160,3 +160,59 @@ def test_embeddings_that_are_wrong(body: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         read_embeddings(orjson.dumps(body))
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("field", "fields"),
+    [
+        ("messages[0].name", {"messages": [{**HELLO, "name": "anna"}]}),
+        ("messages[0].audio", {"messages": [{**HELLO, "audio": {"id": "a"}}]}),
+        (
+            "messages[0].content[0].cache_control",
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {}}]}]},
+        ),
+        (
+            "messages[0].content[0].image_url.size",
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "image_url", "image_url": {"url": "https://a.b/1.png", "size": 3}}
+                        ],
+                    }
+                ]
+            },
+        ),
+        (
+            "tools[0].function.examples",
+            {"tools": [{"type": "function", "function": {"name": "see", "examples": []}}]},
+        ),
+        ("stream_options.every", {"stream_options": {"every": 3}}),
+        ("response_format.grammar", {"response_format": {"type": "text", "grammar": "x"}}),
+    ],
+)
+def test_what_is_not_supported_inside_is_refused_by_name(field: str, fields: dict[str, Any]) -> None:
+    """A part that changes what is asked is not left out in silence."""
+    with pytest.raises(InvalidArgument) as refused:
+        read_chat(chat(**fields))
+    assert refused.value.field == field
+    assert "not supported" in refused.value.problem
+
+
+def test_an_answer_can_be_given_back_as_it_came() -> None:
+    """SDKs send the message that they got, with every field it has; hints are no part of the question."""
+    call = {"id": "c1", "type": "function", "index": 0, "function": {"name": "see", "arguments": "{}"}}
+    said: dict[str, Any] = {"role": "assistant", "content": "ok", "refusal": None, "annotations": []}
+    picture = {"type": "image_url", "image_url": {"url": "https://pictures.example/1.png", "detail": "low"}}
+    found = read_chat(
+        chat(
+            messages=[
+                {"role": "user", "content": [picture]},
+                {**said, "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "c1", "name": "see", "content": "3"},
+            ],
+            tools=[{"type": "function", "function": {"name": "see", "strict": True}}],
+        )
+    )
+    assert [message.role for message in found.prompt.messages] == [Role.USER, Role.ASSISTANT, Role.TOOL]
