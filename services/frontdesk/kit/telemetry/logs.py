@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, Literal, TextIO
 
 import orjson
@@ -58,8 +59,14 @@ _PATTERNS: Final = (
 )
 
 
+# Nothing of a known shape is of these characters alone, and most facts are: routes, codes, names.
+_PLAIN: Final = re.compile(r"[\w/{}]*")
+
+
 def redact(text: str) -> str:
     """`text`, cut at 16 Ki characters, without cookies, tokens, keys and passwords of known shapes."""
+    if len(text) <= MAX_TEXT_CHARS and _PLAIN.fullmatch(text):
+        return text
     if len(text) > MAX_TEXT_CHARS:
         text = text[:MAX_TEXT_CHARS] + "…"
     for pattern, kept in _PATTERNS:
@@ -191,12 +198,17 @@ def configure_logging(
     return handler
 
 
+@lru_cache(maxsize=1024)
+def _names_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None
+
+
 def _safe(key: str, value: object, depth: int) -> Any:
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):
         return value if -(2**63) <= value < 2**63 else str(value)
-    if _SECRET_KEY.search(key):
+    if _names_secret(key):
         return REDACTED
     if isinstance(value, Mapping) and depth:
         pairs = list(value.items())[:MAX_ITEMS]
