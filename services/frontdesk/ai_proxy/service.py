@@ -178,13 +178,7 @@ class AiProxy:
             (add_KnowledgeServiceServicer_to_server, KnowledgeServicer(store, knowledge, fetcher)),
             (add_PolicyServiceServicer_to_server, PolicyServicer(self.database, clock)),
         ]
-        door = OpenAiDoor(
-            self.completions,
-            clock,
-            write_s=settings.ai_write_seconds,
-            body_bytes=settings.ai_request_megabytes * MIB,
-        )
-        self.http_doors: Mapping[str, ASGIApp] = {"/v1/": door}
+        self.http_doors: Mapping[str, ASGIApp] = {"/v1/": _openai_door(settings, self.completions, clock)}
 
     def _spend(self, settings: AiProxySettings, clock: Clock) -> None:
         """Make what counts: reservations before a call, what it used after it."""
@@ -242,6 +236,15 @@ class AiProxy:
         await self.channel.close()
         await self.bus.close()
         await self.database.close()
+
+
+def _openai_door(settings: AiProxySettings, completions: Completions, clock: Clock) -> OpenAiDoor:
+    return OpenAiDoor(
+        completions,
+        clock,
+        write_s=settings.ai_write_seconds,
+        body_bytes=settings.ai_request_megabytes * MIB,
+    )
 
 
 def _provider_limits(settings: AiProxySettings) -> LimitDefaults:
