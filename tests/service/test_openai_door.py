@@ -33,6 +33,7 @@ async def ai(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[AiBench]:
         f"sqlite:///{tmp_path}/ai.db",
         FRONTDESK_AI_WRITE_SECONDS="1",
         FRONTDESK_AI_REQUEST_MEGABYTES="2",
+        FRONTDESK_AI_REQUESTS_MEGABYTES="3",
     )
     await bench.start()
     for model in ("default", "breaks", "embedding"):
@@ -180,13 +181,45 @@ async def test_our_own_fault_has_openais_shape(
     assert "secret" not in failed.value.message
 
 
-async def test_a_picture_in_the_question(ai: AiBench, sdk: openai.AsyncOpenAI) -> None:
-    """A photograph is larger than the bodies that other doors take."""
-    url = "data:image/jpeg;base64," + "QUJD" * 300_000
-    picture: Any = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
-    answer = await sdk.chat.completions.create(model="default", messages=picture)
-    assert answer.choices[0].message.content
-    assert ai.models.log.total == 1
+PICTURE: Any = [
+    {
+        "role": "user",
+        "content": [
+            {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64," + "QUJD" * 300_000}}
+        ],
+    }
+]
+
+
+async def test_pictures_in_questions(ai: AiBench, sdk: openai.AsyncOpenAI) -> None:
+    """A photograph is larger than the bodies that other doors take; more of them at once than there is
+    memory for are asked to come again, and small questions go on meanwhile."""
+    ai.models.script.add(Behaviour(first_ms=200))
+    sdk = sdk.with_options(max_retries=0)
+
+    async def ask(messages: Any) -> Any:
+        return await sdk.chat.completions.create(model="default", messages=messages)
+
+    answers = await asyncio.gather(*(ask(PICTURE) for _ in range(3)), ask(ASK), return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, openai.RateLimitError)]
+    assert len(refused) == 1
+    assert "large" in refused[0].message
+    assert ai.models.log.total == 3
+    assert (await ask(PICTURE)).choices[0].message.content
+
+
+async def test_a_question_that_does_not_come_is_not_waited_for(ai: AiBench) -> None:
+    """Half a body and then nothing: the caller hears it, and the connection is free."""
+    host, port = "127.0.0.1", int(ai.url.split(":")[2].split("/")[0])
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ai.key()}\r\n"
+        'content-length: 100\r\n\r\n{"model":'.encode()
+    )
+    async with asyncio.timeout(10):
+        head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408")
+    writer.close()
 
 
 async def test_a_stream_that_breaks_off_raises(ai: AiBench, sdk: openai.AsyncOpenAI) -> None:

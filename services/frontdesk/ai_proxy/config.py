@@ -52,6 +52,15 @@ class AiProxySettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSettin
     ai_request_megabytes: int = Field(
         default=16, ge=1, le=256, description="The largest request of `/v1`, its pictures included, MiB."
     )
+    ai_requests_megabytes: int = Field(
+        default=64,
+        ge=1,
+        le=4_096,
+        description=(
+            "What large requests of `/v1` (256 KiB and more) may have together on a replica, MiB; they take "
+            "four times that of memory."
+        ),
+    )
     ai_body_megabytes: int = Field(
         default=8, ge=1, le=256, description="The largest answer of a provider that is not streamed, MiB."
     )
@@ -68,7 +77,7 @@ class AiProxySettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSettin
         default=30.0,
         ge=0.1,
         le=600,
-        description="A caller of `/v1` that takes nothing for so long is cut.",
+        description="A caller of `/v1` that takes nothing for so long, or has not sent all, is cut off.",
     )
     ai_answer_tokens: int = Field(
         default=2_048,

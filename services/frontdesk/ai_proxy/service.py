@@ -25,7 +25,7 @@ from frontdesk.ai_proxy.knowledge.search import Knowledge
 from frontdesk.ai_proxy.knowledge.store import KnowledgeLimits, KnowledgeStore
 from frontdesk.ai_proxy.knowledge.vectors import VectorFiller
 from frontdesk.ai_proxy.ledger import BudgetDefinition
-from frontdesk.ai_proxy.openai_door.door import OpenAiDoor
+from frontdesk.ai_proxy.openai_door.door import DoorLimits, OpenAiDoor
 from frontdesk.ai_proxy.providers.http import ProviderHttp
 from frontdesk.ai_proxy.providers.kinds import adapters
 from frontdesk.ai_proxy.providers.offline import Offline
@@ -239,12 +239,13 @@ class AiProxy:
 
 
 def _openai_door(settings: AiProxySettings, completions: Completions, clock: Clock) -> OpenAiDoor:
-    return OpenAiDoor(
-        completions,
-        clock,
+    limits = DoorLimits(
         write_s=settings.ai_write_seconds,
         body_bytes=settings.ai_request_megabytes * MIB,
+        # One of the largest always has a place.
+        held_bytes=max(settings.ai_requests_megabytes, settings.ai_request_megabytes) * MIB,
     )
+    return OpenAiDoor(completions, clock, limits)
 
 
 def _provider_limits(settings: AiProxySettings) -> LimitDefaults:

@@ -12,6 +12,7 @@ import logging
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -34,7 +35,7 @@ from frontdesk.ai_proxy.openai_door.responses import (
     models_body,
 )
 from frontdesk.kit.clock import Clock
-from frontdesk.kit.errors import FrontdeskError, NotFound
+from frontdesk.kit.errors import FrontdeskError, NotFound, ResourceExhausted
 from frontdesk.kit.http import LEFT, read_body, require
 from frontdesk.kit.presence import CallerLeft, WhileThere
 from frontdesk.kit.tokens import Role
@@ -44,19 +45,31 @@ log = logging.getLogger(__name__)
 Batch = Sequence[Piece | Outcome]
 
 MODEL_PATH = "/v1/models/"
+MIB = 1024 * 1024
+# Smaller questions are not counted.
+_LARGE = 256 * 1024
 
 _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-class OpenAiDoor:
-    """An ASGI application. `write_s`: a caller that takes nothing for so long is cut off; `body_bytes`: the
-    largest request."""
+@dataclass(frozen=True, slots=True)
+class DoorLimits:
+    """`write_s`: a caller that takes nothing for so long, or has not sent its whole question, is cut off.
+    `body_bytes`: the largest question; `held_bytes`: of large ones, all that are under way together."""
 
-    def __init__(self, completions: Completions, clock: Clock, *, write_s: float, body_bytes: int) -> None:
+    write_s: float = 30.0
+    body_bytes: int = 16 * MIB
+    held_bytes: int = 64 * MIB
+
+
+class OpenAiDoor:
+    """An ASGI application, made for one event loop."""
+
+    def __init__(self, completions: Completions, clock: Clock, limits: DoorLimits) -> None:
         self._completions = completions
+        self._limits = limits
+        self._held = 0
         self._clock = clock
-        self._write_s = write_s
-        self._body_bytes = body_bytes
         self._enter = require(Role.agent)
         self._model_route = Route(MODEL_PATH + "{name}", self._model, methods=["GET"])
         routes = (
@@ -68,19 +81,44 @@ class OpenAiDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Below FastAPI a call would cost a fifth more."""
-        request = Request(scope, receive)
+        request, held = Request(scope, receive), 0
         try:
-            route = scope["route"] = self._route(scope["method"], scope["path"])
-            await self._enter(request)
-            response = await route.endpoint(request)
-        except (FrontdeskError, HTTPException) as error:
-            response = error_response(error)
-        except ClientDisconnect:
-            raise
-        except Exception:  # the boundary of a request: the log has the trace, the caller a sentence
-            log.exception("a request failed")
-            response = broken_response()
-        await response(scope, receive, send)
+            try:
+                route = scope["route"] = self._route(scope["method"], scope["path"])
+                await self._enter(request)
+                held = self._hold(request)
+                response = await route.endpoint(request)
+            except (FrontdeskError, HTTPException) as error:
+                response = error_response(error)
+            except ClientDisconnect:
+                raise
+            except Exception:  # the boundary of a request: the log has the trace, the caller a sentence
+                log.exception("a request failed")
+                response = broken_response()
+            await response(scope, receive, send)
+        finally:
+            self._held -= held
+
+    def _hold(self, request: Request) -> int:
+        """Count a large body for as long as it is under way: it takes four times its bytes."""
+        length = request.headers.get("content-length", "")
+        size = int(length) if length.isdecimal() else 0
+        if "transfer-encoding" in request.headers:
+            size = self._limits.body_bytes
+        if not _LARGE < size <= self._limits.body_bytes:
+            return 0
+        if self._held + size > self._limits.held_bytes:
+            raise ResourceExhausted("too many large questions are under way", retry_after_s=1)
+        self._held += size
+        return size
+
+    async def _body(self, request: Request) -> bytes:
+        try:
+            async with asyncio.timeout(self._limits.write_s):
+                return await read_body(request, self._limits.body_bytes)
+        except TimeoutError:
+            problem = f"the question did not come within {self._limits.write_s:g} s"
+            raise HTTPException(408, problem) from None
 
     def _route(self, method: str, path: str) -> Route:
         route = self._routes.get(path)
@@ -94,7 +132,7 @@ class OpenAiDoor:
         return route
 
     async def _chat(self, request: Request) -> Response:
-        asked = read_chat(await read_body(request, self._body_bytes))
+        asked = read_chat(await self._body(request))
         caller = _caller(request, "stream" if asked.stream else "complete")
         answer_id, now = f"chatcmpl-{uuid.uuid4().hex}", self._clock.now_ms() // 1000
         try:
@@ -107,10 +145,10 @@ class OpenAiDoor:
         except CallerLeft:
             return Response(status_code=LEFT)
         chunks = Chunks(answer_id, now, asked.model, include_usage=asked.include_usage)
-        return _Streamed(first, batches, chunks, self._write_s)
+        return _Streamed(first, batches, chunks, self._limits.write_s)
 
     async def _embeddings(self, request: Request) -> Response:
-        asked = read_embeddings(await read_body(request, self._body_bytes))
+        asked = read_embeddings(await self._body(request))
         caller = _caller(request, "embed")
         found, outcome = await self._completions.embed(caller, asked.model, asked.texts, asked.dimensions)
         return _json(embeddings_body(asked.model, found, outcome, as_base64=asked.base64))
