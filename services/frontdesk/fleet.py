@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from frontdesk.ai_proxy.config import AiProxySettings
 from frontdesk.connection_gateway.config import GatewaySettings
-from frontdesk.kit.config import AuthSettings, DatabaseSettings, Settings, TelemetrySettings, load
+from frontdesk.kit.config import (
+    AuthSettings,
+    DatabaseSettings,
+    DoorSettings,
+    Settings,
+    TelemetrySettings,
+    load,
+)
 from frontdesk.kit.errors import FrontdeskError
 from frontdesk.kit.lifecycle import Service, Spawn, run_program
 from frontdesk.reply_engine.config import ReplyEngineSettings
@@ -237,24 +244,27 @@ def build(name: str, environ: Mapping[str, str]) -> Service:
     # A service waits for what others make as long as it takes; a startup probe bounds it.
     service = Service(name, start_s=None)
     settings = load(SERVICES[name].settings, environ)
-    telemetry = setup_telemetry(name, _as(settings, TelemetrySettings))
+    operations = _as(settings, TelemetrySettings)
+    telemetry = setup_telemetry(name, operations)
     service.add(telemetry)
-    port = getattr(settings, "metrics_port", None)
-    if port is not None:
+    if operations.metrics_port is not None:
         from frontdesk.kit.http import ops_app
         from frontdesk.kit.http_server import HttpServer
 
         # First, so that /readyz says what a start waits for.
         app = ops_app(service.readiness, telemetry.prometheus)
-        host = getattr(settings, "metrics_host", "127.0.0.1")
-        service.add(HttpServer("operations", app, host=host, port=port, spawn=service.spawn))
+        service.add(
+            HttpServer(
+                "operations",
+                app,
+                host=operations.metrics_host,
+                port=operations.metrics_port,
+                spawn=service.spawn,
+            )
+        )
     parts = add_parts(service, [name], lambda _: environ)
-    plan = DoorPlan(
-        http_host=getattr(settings, "http_host", "127.0.0.1"),
-        http_port=getattr(settings, "http_port", None),
-        grpc_host=getattr(settings, "grpc_host", "127.0.0.1"),
-        grpc_port=getattr(settings, "grpc_port", None),
-    )
+    doors = _as(settings, DoorSettings)
+    plan = DoorPlan(doors.http_host, doors.http_port, doors.grpc_host, doors.grpc_port)
     service.add(Doors(service, parts, plan, _as(settings, AuthSettings)))
     return service
 

@@ -35,7 +35,6 @@ class _Common(NatsSettings):
     service: ClassVar[str] = "`frontdesk provision`"
     command: ClassVar[bool] = True
 
-    nats_replicas: int = Field(default=1, ge=1, le=5, description="Copies of each stream that NATS keeps.")
     nats_stream_megabytes: int = Field(
         default=1024,
         ge=16,

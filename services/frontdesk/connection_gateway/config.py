@@ -16,6 +16,7 @@ from frontdesk.kit.config import (
     AuthSettings,
     CommaList,
     DatabaseSettings,
+    DoorSettings,
     NatsSettings,
     SecretSettings,
     Settings,
@@ -200,7 +201,14 @@ class ChatSettings(Settings):
 
 
 class GatewaySettings(
-    NatsSettings, DatabaseSettings, SecretSettings, AuthSettings, TelemetrySettings, PodSettings, ChatSettings
+    NatsSettings,
+    DatabaseSettings,
+    DoorSettings,
+    SecretSettings,
+    AuthSettings,
+    TelemetrySettings,
+    PodSettings,
+    ChatSettings,
 ):
     """Settings of the connection-gateway."""
 
@@ -209,16 +217,6 @@ class GatewaySettings(
     shards: int = Field(
         default=64, ge=1, le=512, description="Shards of the installation; fixed when it was installed."
     )
-    nats_replicas: int = Field(default=1, ge=1, le=5, description="Copies of each stream that NATS keeps.")
-    http_host: str = Field(default="127.0.0.1", description="Address of the HTTP door; `0.0.0.0` in a pod.")
-    http_port: int | None = Field(
-        default=None, ge=0, le=65535, description="Port of the HTTP door; not set: no door of its own."
-    )
-    grpc_host: str = Field(default="127.0.0.1", description="Address of the gRPC door; `0.0.0.0` in a pod.")
-    grpc_port: int | None = Field(
-        default=None, ge=0, le=65535, description="Port of the gRPC door; not set: no door of its own."
-    )
-    database_pool: int = Field(default=5, ge=1, le=100, description="Connections to the database.")
     replica: str | None = Field(
         default=None,
         min_length=1,

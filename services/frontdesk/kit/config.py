@@ -232,6 +232,7 @@ class NatsSettings(Settings):
         default=None,
         description="The only authority whose certificates of NATS count; not set: the system's, for `tls://`.",
     )
+    nats_replicas: int = Field(default=1, ge=1, le=5, description="Copies of each stream that NATS keeps.")
 
     @field_validator("nats_url")
     @classmethod
@@ -251,6 +252,20 @@ class DatabaseSettings(Settings):
             "This service's own database: `sqlite+aiosqlite:///path/file.db` or "
             "`postgresql+asyncpg://user:password@host/db`."
         )
+    )
+    database_pool: int = Field(default=5, ge=1, le=100, description="Connections to the database.")
+
+
+class DoorSettings(Settings):
+    """Where a service opens its HTTP and gRPC doors."""
+
+    http_host: str = Field(default="127.0.0.1", description="Address of the HTTP door; `0.0.0.0` in a pod.")
+    http_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Port of the HTTP door; not set: no door of its own."
+    )
+    grpc_host: str = Field(default="127.0.0.1", description="Address of the gRPC door; `0.0.0.0` in a pod.")
+    grpc_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Port of the gRPC door; not set: no door of its own."
     )
 
 

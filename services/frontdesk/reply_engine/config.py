@@ -9,13 +9,16 @@ from pydantic import Field
 from frontdesk.kit.config import (
     AuthSettings,
     DatabaseSettings,
+    DoorSettings,
     NatsSettings,
     SecretSettings,
     TelemetrySettings,
 )
 
 
-class ReplyEngineSettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSettings, TelemetrySettings):
+class ReplyEngineSettings(
+    NatsSettings, DatabaseSettings, DoorSettings, SecretSettings, AuthSettings, TelemetrySettings
+):
     """Settings of the reply-engine."""
 
     service: ClassVar[str] = "reply-engine"
@@ -23,16 +26,6 @@ class ReplyEngineSettings(NatsSettings, DatabaseSettings, SecretSettings, AuthSe
     shards: int = Field(
         default=64, ge=1, le=512, description="Shards of the installation; fixed when it was installed."
     )
-    nats_replicas: int = Field(default=1, ge=1, le=5, description="Copies of each stream that NATS keeps.")
-    http_host: str = Field(default="127.0.0.1", description="Address of the HTTP door; `0.0.0.0` in a pod.")
-    http_port: int | None = Field(
-        default=None, ge=0, le=65535, description="Port of the HTTP door; not set: no door of its own."
-    )
-    grpc_host: str = Field(default="127.0.0.1", description="Address of the gRPC door; `0.0.0.0` in a pod.")
-    grpc_port: int | None = Field(
-        default=None, ge=0, le=65535, description="Port of the gRPC door; not set: no door of its own."
-    )
-    database_pool: int = Field(default=5, ge=1, le=100, description="Connections to the database.")
     inbound_batch: int = Field(default=100, ge=1, le=1000, description="Messages handled in one transaction.")
     inbound_parallel: int = Field(
         default=1,
