@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from frontdesk.ai_proxy.model import Model, Price, Provider
+from frontdesk.ai_proxy.model import DEFAULT_MODEL, OFFLINE, Model, Price, Provider
 
 
 class Candidate(NamedTuple):
@@ -42,6 +42,13 @@ class Catalog:
     def find(self, name: str, *, embeds: bool) -> Sequence[Candidate]:
         """Who has a model, the first choice first; those of the same priority by name."""
         return self._by_name.get((name, embeds), ())
+
+    def answering(self, name: str, *, embeds: bool) -> Sequence[Candidate] | None:
+        """Who may answer; nobody for `offline`, None for a name that there is not."""
+        found = self.find(name, embeds=embeds)
+        if found:
+            return found
+        return () if not embeds and name in (DEFAULT_MODEL, OFFLINE) else None
 
     def models(self) -> list[tuple[str, bool, list[Candidate]]]:
         """Every model by name: name, whether it makes vectors, who has it."""

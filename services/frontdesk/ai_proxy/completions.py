@@ -12,7 +12,6 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Protocol
 
 from opentelemetry.trace import Span
@@ -21,7 +20,7 @@ from frontdesk.ai_proxy.cache import AnswerCache, CachedAnswer, cache_key
 from frontdesk.ai_proxy.call import Call, Question
 from frontdesk.ai_proxy.catalog import Candidate, Catalog, Catalogs
 from frontdesk.ai_proxy.deadline import Alarm, Later, loop_later
-from frontdesk.ai_proxy.errors import BudgetExceeded, UpstreamError, UpstreamUnavailable
+from frontdesk.ai_proxy.errors import UpstreamError, UpstreamUnavailable
 from frontdesk.ai_proxy.model import (
     DEFAULT_MODEL,
     OFFLINE,
@@ -32,16 +31,15 @@ from frontdesk.ai_proxy.model import (
     Embeddings,
     Finish,
     FinishReason,
-    Model,
     ModelMessage,
     Outcome,
     Piece,
     Prompt,
     Provider,
     Role,
-    Usage,
     new_id,
 )
+from frontdesk.ai_proxy.reservations import Reservations, Reserves
 from frontdesk.ai_proxy.router import Begun, Course, Held, Router
 from frontdesk.ai_proxy.spending import SpendRecord
 from frontdesk.ai_proxy.traces import CallTraces, current
@@ -67,26 +65,6 @@ class Shop(Protocol):
     @property
     def budgets(self) -> Sequence[object]:
         """Its budgets: without any, nothing is reserved."""
-        ...
-
-
-class Reserves(Protocol):
-    """Sets aside what a call may use."""
-
-    async def reserve(
-        self,
-        call_id: str,
-        caller: Caller,
-        model: Model,
-        prompt_tokens: int,
-        completion_tokens: int,
-        others: Sequence[tuple[Model, int]] = (),
-    ) -> None:
-        """Raises BudgetExceeded, and then has set nothing aside."""
-        ...
-
-    async def release(self, call_id: str) -> None:
-        """Nothing was used; harmless when nothing was reserved."""
         ...
 
 
@@ -149,7 +127,7 @@ class Completions:
         self._shops = shops
         self._router = router
         self._offline = offline
-        self._budgets = budgets
+        self._reservations = Reservations(budgets, settings.completion_tokens)
         self._spending = spending
         self._clock = clock
         self._settings = settings
@@ -322,7 +300,7 @@ class Completions:
         shop = await self._shops(caller.organization_id)
         catalog = self._catalogs.of(caller.organization_id, shop.providers)
         name = model or DEFAULT_MODEL
-        candidates = _candidates(catalog, name, embeds)
+        candidates = catalog.answering(name, embeds=embeds)
         if candidates is None:
             if catalog.find(name, embeds=not embeds):
                 makes = "answers, not vectors" if embeds else "vectors, not answers"
@@ -397,40 +375,9 @@ class Completions:
         return outcome
 
     async def _reserve(self, shop: Shop, call: Call) -> None:
-        """Set aside what the call may use; turns to the budget's cheaper model when there is one."""
-        if not shop.budgets or call.offline:
-            return
-        call.reserved = True
-        try:
-            await self._set_aside(call)
-        except BudgetExceeded as exceeded:
+        if shop.budgets:
             catalog = self._catalogs.of(call.caller.organization_id, shop.providers)
-            name = str(exceeded.facts.get("fallback_model") or "")
-            embeds = not isinstance(call.question, Prompt)
-            cheaper = _candidates(catalog, name, embeds) if name != call.requested_model else None
-            if not name or cheaper is None:
-                raise
-            call.course.candidates = cheaper
-            call.requested_model = name
-            call.cache_key = None
-            if not call.offline:
-                await self._set_aside(call)
-
-    async def _set_aside(self, call: Call) -> None:
-        prompt_tokens = call.prompt_tokens()
-        asked_for = call.question.max_tokens if isinstance(call.question, Prompt) else 0
-        # By currency, as a budget counts one of them: of each the dearest that may answer.
-        dearest: dict[str, tuple[Decimal, int, Model]] = {}
-        for _, model in call.course.candidates:
-            most = self._settings.completion_tokens if asked_for is None else asked_for
-            if model.max_tokens and (asked_for is None or asked_for > model.max_tokens):
-                most = model.max_tokens
-            cost = model.price.cost(Usage(prompt_tokens, most))
-            known = dearest.get(model.price.currency)
-            if known is None or (cost, most) > known[:2]:
-                dearest[model.price.currency] = (cost, most, model)
-        (model, most), *others = ((model, most) for _, most, model in dearest.values())
-        await self._budgets.reserve(call.call_id, call.caller, model, prompt_tokens, most, others)
+            await self._reservations.reserve(call, catalog)
 
     async def _end(
         self,
@@ -466,8 +413,8 @@ class Completions:
     async def _settle(self, call: Call, spend: SpendRecord) -> None:
         nothing = not (spend.usage.prompt_tokens or spend.usage.completion_tokens)
         try:
-            if call.reserved and nothing:
-                await self._budgets.release(call.call_id)
+            if nothing:
+                await self._reservations.release(call)
         except FrontdeskError as error:
             # The record settles it too.
             log.warning("a reservation was not released: %s", error.code)
@@ -480,14 +427,6 @@ class Completions:
 
 def _operation(call: Call) -> str:
     return names.AI_CHAT if isinstance(call.question, Prompt) else names.AI_EMBEDDINGS
-
-
-def _candidates(catalog: Catalog, name: str, embeds: bool) -> Sequence[Candidate] | None:
-    """Who may answer; nobody for `offline`, None for a name that there is not."""
-    found = catalog.find(name, embeds=embeds)
-    if found:
-        return found
-    return () if not embeds and name in (DEFAULT_MODEL, OFFLINE) else None
 
 
 def _batch(answer: Answer) -> Sequence[Piece]:
