@@ -11,10 +11,12 @@ import pytest
 from frontdesk.api.ai.v1 import ai_service_pb2 as pb
 from frontdesk.api.ai.v1 import budget_service_pb2 as budgets
 from frontdesk.api.ai.v1 import knowledge_service_pb2 as knowledge
+from frontdesk.api.ai.v1.spend_pb2 import Spend
 from frontdesk.kit.nats_server import NatsServer
 from frontdesk.simulators.models.script import Behaviour
 from support.ai_proxy import ORGANIZATION, AiBench
 from support.upstreams import add_provider
+from support.waiting import until_async
 
 PHONE = pb.Item(item_id="i1", title="手机", price="2199.00")
 
@@ -52,6 +54,33 @@ async def test_offline_answers_while_there_is_no_provider(ai: AiBench) -> None:
     assert (left.reason, left.outcome.provider) == ("no_answer", "offline")
 
 
+async def _recorded(ai: AiBench, calls: int) -> list[tuple[str, ...]]:
+    """What the log says of all calls, the oldest first, when it has `calls` of them."""
+
+    async def rows() -> list[Spend]:
+        request = pb.ListSpendRequest(organization_id=ORGANIZATION)
+        return list((await ai.ai.ListSpend(request, timeout=10)).spend)
+
+    async def all_there() -> bool:
+        return len(await rows()) >= calls
+
+    await until_async(all_there)
+    found = sorted(await rows(), key=lambda row: row.call_id)
+    return [(row.provider, row.model, row.operation, row.account_id, row.code) for row in found]
+
+
+async def test_each_answer_is_in_the_log_of_calls(ai: AiBench) -> None:
+    """Also those of `offline`, found or not; what asks nobody is no call."""
+    offline = ("offline", "offline", "answer", "acc1", "OK")
+    await _ask(ai, "这个多少钱呀")
+    await _ask(ai, "支持刷鸿蒙系统吗")
+    await _ask(ai, "转人工")
+    await add_provider(ai.channel, ORGANIZATION, ai.models.url, "m")
+    ai.models.script.add(Behaviour(text='{"text": "在的", "confidence": 0.9, "needs_person": false}'))
+    await _ask(ai, "在吗")
+    assert await _recorded(ai, 3) == [offline, offline, ("simulated", "m", "answer", "acc1", "OK")]
+
+
 async def test_a_model_answers_once_there_is_one(ai: AiBench) -> None:
     """The default provider is asked from the next question on."""
     await add_provider(ai.channel, ORGANIZATION, ai.models.url, "m")
@@ -75,3 +104,4 @@ async def test_a_budget_may_fall_back_to_offline(ai: AiBench) -> None:
     said = await _ask(ai, "这个多少钱呀")
     assert (said.text, said.outcome.provider) == ("标价2199.00元。", "offline")
     assert ai.models.log.of("m") == []
+    assert await _recorded(ai, 1) == [("offline", "offline", "answer", "acc1", "OK")]

@@ -80,7 +80,7 @@ class Records(Protocol):
         ...
 
 
-class Answers(Protocol):
+class AnswersOffline(Protocol):
     """Answers without a model."""
 
     async def complete(self, caller: Caller, prompt: Prompt) -> Answer:
@@ -115,7 +115,7 @@ class Completions:
         *,
         shops: Callable[[str], Awaitable[Shop]],
         router: Router,
-        offline: Answers,
+        offline: AnswersOffline,
         budgets: Reserves,
         spending: Records,
         clock: Clock,
@@ -149,9 +149,16 @@ class Completions:
         return self._begun - self._recorded
 
     async def complete(
-        self, caller: Caller, model: str, prompt: Prompt, within_s: float | None = None
+        self,
+        caller: Caller,
+        model: str,
+        prompt: Prompt,
+        within_s: float | None = None,
+        *,
+        offline: AnswersOffline | None = None,
     ) -> Completion:
-        """A whole answer. `within_s`: the time the caller has left, if it knows.
+        """A whole answer. `within_s`: the time the caller has left, if it knows. `offline`: who answers when
+        no model does, if the caller knows better than from the prompt.
 
         Raises NotFound, InvalidArgument, BudgetExceeded, UpstreamError, ResourceExhausted, Unavailable.
         """
@@ -163,7 +170,8 @@ class Completions:
             else:
                 await self._reserve(shop, call)
                 if call.offline:
-                    answer = await call.alarm.within(lambda: self._offline.complete(caller, prompt))
+                    without_model = offline or self._offline
+                    answer = await call.alarm.within(lambda: without_model.complete(caller, prompt))
                 else:
                     with current(span):
                         _, answer = await call.alarm.within(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
@@ -16,16 +17,20 @@ from frontdesk.ai_proxy.errors import (
     UpstreamUnavailable,
 )
 from frontdesk.ai_proxy.model import (
+    Answer,
+    Caller,
+    Completion,
     Delta,
     Finish,
     FinishReason,
     Model,
     Outcome,
     Price,
+    Prompt,
     Usage,
 )
 from frontdesk.ai_proxy.tokens import count_prompt, count_text
-from frontdesk.kit.errors import InvalidArgument, NotFound
+from frontdesk.kit.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 from support.completions import (
     CALLER,
     ORGANIZATION,
@@ -33,6 +38,7 @@ from support.completions import (
     PROMPT,
     USAGE,
     ScriptedShop,
+    forever,
     provider,
     says,
 )
@@ -134,6 +140,53 @@ async def test_without_a_model_the_embedded_answers_as_offline(model: str) -> No
         assert (one.provider, one.model, one.usage, one.cost) == ("offline", "offline", Usage(), None)
     assert [(spend.provider, spend.code) for spend in bench.ledger.spent] == [("offline", "OK")] * 2
     assert bench.ledger.reserved == []
+
+
+class Asks:
+    """Answers without a model after what `step` does."""
+
+    def __init__(self, step: Callable[[], Awaitable[object]]) -> None:
+        self._step = step
+
+    async def complete(self, caller: Caller, prompt: Prompt) -> Answer:
+        await self._step()
+        return Answer("quoted")
+
+
+async def test_a_caller_may_know_better_what_offline_says() -> None:
+    """It is recorded once, as any call: with its time, and however it ends."""
+    bench = Bench(CHEAP)
+
+    async def later() -> None:
+        await bench.clock.sleep(2)
+
+    async def fails() -> None:
+        raise Unavailable("the database is away")
+
+    def ask(step: Callable[[], Awaitable[object]]) -> asyncio.Task[Completion]:
+        asked = bench.completions.complete(CALLER, "offline", Prompt(()), offline=Asks(step))
+        return asyncio.create_task(asked)
+
+    task = ask(later)
+    await bench.clock.advance(2)
+    completion = await task
+    assert (completion.answer.text, completion.outcome.provider) == ("quoted", "offline")
+    with pytest.raises(Unavailable):
+        await ask(fails)
+    task = ask(forever)
+    await bench.clock.advance(0)
+    bench.later.ring()
+    with pytest.raises(DeadlineExceeded):
+        await task
+    task = ask(forever)
+    await bench.clock.advance(0)
+    task.cancel()
+    await bench.clock.advance(0)
+    recorded = [(spend.code, spend.provider, spend.usage) for spend in bench.ledger.spent]
+    codes = ("OK", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
+    assert recorded == [(code, "offline", Usage()) for code in codes]
+    assert bench.ledger.spent[0].duration_ms == 2000
+    bench.quiet()
 
 
 async def test_names_that_there_are_not() -> None:

@@ -22,16 +22,16 @@ from frontdesk.ai_proxy.answers.policy import Policy, StoredPolicy, effective, m
 from frontdesk.ai_proxy.answers.prompt import AGAIN, Question, Turn, make_prompt, secrets_of
 from frontdesk.ai_proxy.answers.structured import Result, UnreadableResult, read_result
 from frontdesk.ai_proxy.callers import api_key_id
+from frontdesk.ai_proxy.completions import AnswersOffline
 from frontdesk.ai_proxy.model import (
     OFFLINE,
+    Answer,
     Caller,
     Completion,
-    FinishReason,
     ModelMessage,
     Outcome,
     Prompt,
     Role,
-    Usage,
 )
 from frontdesk.ai_proxy.protos import outcome_to_proto
 from frontdesk.api.ai.v1 import ai_service_pb2 as pb
@@ -84,7 +84,9 @@ class OfflineQuote(Protocol):
 class Completing(Protocol):
     """What an answer needs of Completions."""
 
-    async def complete(self, caller: Caller, model: str, prompt: Prompt) -> Completion: ...
+    async def complete(
+        self, caller: Caller, model: str, prompt: Prompt, *, offline: AnswersOffline
+    ) -> Completion: ...
     async def has_model(self, organization_id: str, model: str) -> bool: ...
 
 
@@ -137,6 +139,23 @@ class _Chat:
         return [turn.text for turn in self.turns if turn.by_buyer]
 
 
+class _Quoted:
+    """Answers one chat as `offline`, with the item and the policy; keeps what it quoted."""
+
+    def __init__(self, offline: Quoting, chat: _Chat) -> None:
+        self._offline = offline
+        self._chat = chat
+        self.quote: OfflineQuote | None = None
+
+    async def complete(self, caller: Caller, prompt: Prompt) -> Answer:
+        """The quote's text, empty when there is none."""
+        chat = self._chat
+        self.quote = await self._offline.quote(
+            chat.organization_id, chat.account_id, chat.item, chat.policy.statements, "\n".join(chat.newest)
+        )
+        return Answer(self.quote.text if self.quote else "")
+
+
 class Answers:
     """Answers buyers. `policies` gives an organization's policies as they hold now; `mark` makes a random
     word."""
@@ -164,9 +183,12 @@ class Answers:
             return _person(chat, "no_answer")
         if any(find_word(text, chat.policy.person_words) for text in chat.newest):
             return _person(chat, "asked")
-        if not await self._completions.has_model(chat.organization_id, chat.policy.model):
-            return await self._quote(chat)
-        return await self._ask(chat)
+        caller = Caller(chat.organization_id, chat.account_id, api_key_id(), "answer")
+        quoted = _Quoted(self._offline, chat)
+        if await self._completions.has_model(chat.organization_id, chat.policy.model):
+            return await self._ask(chat, caller, quoted)
+        completion = await self._completions.complete(caller, OFFLINE, Prompt(()), offline=quoted)
+        return await self._quote(chat, quoted.quote, completion.outcome)
 
     async def _stored(self, organization_id: str) -> Sequence[StoredPolicy]:
         if not organization_id:
@@ -212,34 +234,29 @@ class Answers:
             raise InvalidArgument("turns", "the buyer wrote none of them")
         return tuple(turns)
 
-    async def _quote(self, chat: _Chat) -> pb.AnswerResponse:
-        """The answer while there is no model: the seller's own words."""
-        quote = await self._offline.quote(
-            chat.organization_id, chat.account_id, chat.item, chat.policy.statements, "\n".join(chat.newest)
-        )
-        outcome = Outcome(FinishReason.STOP, Usage(), OFFLINE, OFFLINE)
+    async def _quote(self, chat: _Chat, quote: OfflineQuote | None, outcome: Outcome) -> pb.AnswerResponse:
+        """The answer without a model: the seller's own words."""
         if quote is None:
             return _person(chat, "no_answer", outcome)
         result = Result(quote.text.strip(), chat.intent, None, quote.confidence, needs_person=False)
         question = self._question(chat, ())
         return await self._judged(chat, question, result, tuple(quote.sources), outcome)
 
-    async def _ask(self, chat: _Chat) -> pb.AnswerResponse:
+    async def _ask(self, chat: _Chat, caller: Caller, quoted: _Quoted) -> pb.AnswerResponse:
         query = "\n".join(chat.newest)[-self._limits.query_chars :]
         passages = await self._knowledge.search(
             chat.organization_id, chat.account_id, chat.item.item_id, query, self._limits.passages
         )
         question = self._question(chat, passages)
         prompt = make_prompt(question, self._limits.answer_tokens)
-        caller = Caller(chat.organization_id, chat.account_id, api_key_id(), "answer")
         sources = tuple(dict.fromkeys(passage.title for passage in passages if passage.title))
         outcome = None
         for _attempt in range(self._limits.attempts):
-            completion = await self._completions.complete(caller, chat.policy.model, prompt)
+            completion = await self._completions.complete(caller, chat.policy.model, prompt, offline=quoted)
             outcome = completion.outcome
             if outcome.provider == OFFLINE:
                 # A budget's cheaper model, or the last provider was removed meanwhile.
-                return await self._quote(chat)
+                return await self._quote(chat, quoted.quote, outcome)
             try:
                 result = read_result(completion.answer.text)
             except UnreadableResult:

@@ -13,6 +13,7 @@ import pytest
 from frontdesk.ai_proxy.answers.answer import REASONS, AnswerLimits, Answers
 from frontdesk.ai_proxy.answers.facts import ItemFacts
 from frontdesk.ai_proxy.answers.policy import StoredPolicy
+from frontdesk.ai_proxy.completions import AnswersOffline
 from frontdesk.ai_proxy.model import Answer, Caller, Completion, FinishReason, Outcome, Prompt, Role, Usage
 from frontdesk.ai_proxy.protos import outcome_to_proto
 from frontdesk.api.ai.v1 import ai_service_pb2 as pb
@@ -21,6 +22,8 @@ from frontdesk.kit.errors import InvalidArgument, ResourceExhausted
 from frontdesk.kit.principal import Principal, current_principal
 
 USED = Outcome(FinishReason.STOP, Usage(90, 10, 5), "mine", "deep-1", Decimal("0.012"), "CNY")
+
+WITHOUT_MODEL = Outcome(FinishReason.STOP, Usage(), "offline", "offline")
 
 
 def result(text: str = "在的", **more: Any) -> str:
@@ -51,14 +54,21 @@ class Parts:
     models: tuple[str, ...] = ("default",)
     asked: list[tuple[Caller, str, Prompt]] = field(default_factory=list)
     searched: list[tuple[str, str, str, str, int]] = field(default_factory=list)
+    quotes: list[Caller] = field(default_factory=list)
     questions: list[tuple[str, str, ItemFacts, Sequence[str], str]] = field(default_factory=list)
 
     async def policies(self, organization_id: str) -> Sequence[StoredPolicy]:
         return [policy for policy in self.stored if policy.organization_id == organization_id]
 
-    async def complete(self, caller: Caller, model: str, prompt: Prompt) -> Completion:
-        self.asked.append((caller, model, prompt))
-        said = self.says[min(len(self.asked), len(self.says)) - 1]
+    async def complete(
+        self, caller: Caller, model: str, prompt: Prompt, *, offline: AnswersOffline
+    ) -> Completion:
+        if model != "offline":
+            self.asked.append((caller, model, prompt))
+        said = "offline" if model == "offline" else self.says[min(len(self.asked), len(self.says)) - 1]
+        if said == "offline":
+            self.quotes.append(caller)
+            return Completion(await offline.complete(caller, prompt), WITHOUT_MODEL)
         if said == "over budget":
             raise ResourceExhausted("the budget is used up")
         return Completion(Answer(said), USED)
@@ -227,6 +237,18 @@ async def test_offline_quotes() -> None:
     assert parts.questions == [("o1", "a1", ItemFacts("i1", "键盘", "200"), ("全店包邮",), "包邮吗")]
     assert not parts.asked
     assert not parts.searched
+
+
+async def test_a_quote_is_a_call_as_any_other() -> None:
+    """One of the account and the key; also where a budget's turn to `offline` ends a model's answers."""
+    for parts in (Parts(models=()), Parts(["offline"]), Parts(["no", "offline"])):
+        parts.quoted = Found("有货")
+        token = current_principal.set(Principal("key-1", "o1", "agent", "api_key"))
+        response = await parts.answer("有货吗")
+        current_principal.reset(token)
+        assert (response.text, response.outcome.provider) == ("有货", "offline")
+        assert parts.quotes == [Caller("o1", "a1", "key-1", "answer")]
+        assert len(parts.questions) == 1
 
 
 async def test_offline_is_held_against_the_policy_too() -> None:

@@ -11,6 +11,7 @@ import pytest
 from frontdesk.ai_proxy.answers.answer import Answers
 from frontdesk.ai_proxy.answers.facts import ItemFacts
 from frontdesk.ai_proxy.answers.policy import StoredPolicy, policy_from_proto
+from frontdesk.ai_proxy.completions import AnswersOffline
 from frontdesk.ai_proxy.model import Answer, Caller, Completion, FinishReason, Outcome, Prompt, Usage
 from support.answer_sets import Case, load
 
@@ -38,7 +39,9 @@ class Shop:
     async def policies(self, organization_id: str) -> Sequence[StoredPolicy]:
         return (policy_from_proto(self.case.policy(), organization_id),)
 
-    async def complete(self, caller: Caller, model: str, prompt: Prompt) -> Completion:
+    async def complete(
+        self, caller: Caller, model: str, prompt: Prompt, *, offline: AnswersOffline
+    ) -> Completion:
         self.prompts.append(prompt)
         outcome = Outcome(FinishReason.STOP, Usage(10, 5), "scripted", "scripted-1")
         return Completion(Answer(self.case.reply(prompt.messages[0].text)), outcome)
