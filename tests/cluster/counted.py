@@ -31,6 +31,6 @@ async def ai_counted(release: Release) -> dict[str, object]:
 
 
 async def _recorded(doors: object) -> int:
-    request = ai_pb.GetUsageRequest(organization_id=ORGANIZATION)
+    request = ai_pb.GetUsageRequest(organization_id=ORGANIZATION, group=ai_pb.USAGE_GROUP_PROVIDER)
     response = await AiServiceStub(doors).GetUsage(request, timeout=10)  # type: ignore[arg-type]
-    return sum(one.calls for one in response.sums)
+    return sum(one.calls for one in response.sums if one.key != "offline")
