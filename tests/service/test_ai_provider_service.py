@@ -13,8 +13,8 @@ from sqlalchemy import select, text
 from frontdesk.ai_proxy.catalog import Candidate
 from frontdesk.ai_proxy.completions import Completions, CompletionSettings
 from frontdesk.ai_proxy.configuration import Configuration
-from frontdesk.ai_proxy.errors import UpstreamMisconfigured, UpstreamTimeout
-from frontdesk.ai_proxy.model import ModelMessage, Prompt, Provider, Role
+from frontdesk.ai_proxy.errors import BudgetExceeded, UpstreamMisconfigured, UpstreamTimeout
+from frontdesk.ai_proxy.model import ModelMessage, Prompt, Provider, Role, Usage
 from frontdesk.ai_proxy.router import Course, Router, RouterSettings
 from frontdesk.ai_proxy.rpc import providers as rpc
 from frontdesk.ai_proxy.stored_providers import LimitDefaults, key_context, load_providers
@@ -43,6 +43,7 @@ class Bench:
         self.secrets = SecretBox([generate_key()])
         self.adapter = Scripted()
         self.ledger = Ledger()
+        self.budgets: tuple[object, ...] = ()
         defaults = LimitDefaults()
         self.router = Router({"openai": self.adapter}, self.clock, RouterSettings())
         self.configuration: Configuration[tuple[Provider, ...]] = Configuration(
@@ -66,7 +67,7 @@ class Bench:
         self.log_in("admin")
 
     async def _shop(self, organization_id: str) -> ScriptedShop:
-        return ScriptedShop(await self.configuration.get(organization_id))
+        return ScriptedShop(await self.configuration.get(organization_id), self.budgets)
 
     def log_in(self, role: str, organization: str = "org") -> None:
         current_principal.set(Principal("someone", organization, role))
@@ -297,6 +298,26 @@ async def test_the_list_is_in_the_routers_order_with_how_they_do(bench: Bench) -
         ("half_open", 0, 0),
         ("closed", 0, 0),
     ]
+
+
+async def test_a_test_is_paid_from_the_budgets(bench: Bench) -> None:
+    """Set aside before; where there is no room nobody is asked, no cheaper model either, and its caller hears
+    of the budget and not of the provider."""
+    stored = await bench.create(wanted())
+    bench.budgets = (object(),)
+    assert (await bench.test(stored.provider_id)).ok
+    (spend,) = bench.ledger.spent
+    assert [entry[:2] for entry in bench.ledger.reserved] == [(spend.call_id, "deepseek-chat")]
+    assert (bench.ledger.reserved[0][3], bench.ledger.released) == (16, [])
+    bench.adapter.plays("deep", [UpstreamMisconfigured("key", status=401)])
+    assert not (await bench.test(stored.provider_id)).ok
+    assert bench.ledger.released == [bench.ledger.spent[1].call_id]
+    bench.ledger.refused = {"default": "vectors"}
+    with pytest.raises(BudgetExceeded, match="used up"):
+        await bench.test(stored.provider_id)
+    assert bench.adapter.asked == ["deep", "deep"]
+    refused = bench.ledger.spent[2]
+    assert (refused.code, refused.usage, refused.provider) == ("RESOURCE_EXHAUSTED", Usage(), "")
 
 
 async def test_a_test_asks_one_model_and_says_what_came(bench: Bench) -> None:

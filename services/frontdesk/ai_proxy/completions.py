@@ -251,18 +251,19 @@ class Completions:
         yield [*batch[:-1], outcome]
 
     async def probe(self, caller: Caller, candidate: Candidate, within_s: float) -> Outcome:
-        """Ask one model of a provider a short question, past cache, budgets and router; recorded as any call.
+        """Ask one model of a provider a short question, past cache and router; paid for and recorded as any
+        call, but a used up budget refuses it without turning to another model.
 
-        Raises UpstreamError, DeadlineExceeded.
+        Raises BudgetExceeded, UpstreamError, DeadlineExceeded, Unavailable.
         """
+        shop = await self._shops(caller.organization_id)
         question: Question = ["ping"] if candidate.model.embeds else _PROBE
         call, span = self._call(caller, candidate.model.name, question, (candidate,), within_s)
-        call.course.asked, call.course.asking = candidate, 1
         try:
+            if shop.budgets:
+                await self._reservations.set_aside(call)
             outcome = await call.alarm.within(lambda: self._probe(call, candidate))
         except BaseException as error:
-            if isinstance(error, UpstreamError):
-                call.course.asking = 0
             call.ended_by(error)
             await self._end(call, span)
             raise
@@ -272,9 +273,14 @@ class Completions:
     async def _probe(self, call: Call, candidate: Candidate) -> Outcome:
         provider, model = candidate
         adapter = self._router.adapter(provider)
-        if isinstance(call.question, Prompt):
-            return call.answered(await adapter.complete(provider, model, call.question))
-        return call.embedded((await adapter.embed(provider, model, call.question, None)).usage)
+        call.course.asked, call.course.asking = candidate, 1
+        try:
+            if isinstance(call.question, Prompt):
+                return call.answered(await adapter.complete(provider, model, call.question))
+            return call.embedded((await adapter.embed(provider, model, call.question, None)).usage)
+        except UpstreamError:
+            call.course.asking = 0
+            raise
 
     async def models(self, organization_id: str) -> list[AvailableModel]:
         """What the organization may ask for, by name."""

@@ -57,7 +57,7 @@ class Probes(Protocol):
     """Asks one model of a provider."""
 
     async def probe(self, caller: Caller, candidate: Candidate, within_s: float) -> Outcome:
-        """Raises UpstreamError, DeadlineExceeded."""
+        """Raises BudgetExceeded, UpstreamError, DeadlineExceeded, Unavailable."""
         ...
 
 

@@ -107,7 +107,8 @@ class ProviderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TestProvider(self, request, context):
-        """TestProvider asks one model of a provider a short question, past the router, and says what came.
+        """TestProvider asks one model of a provider a short question, past the router, and says what came. It is paid
+        as any call: RESOURCE_EXHAUSTED when a budget has no room for it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

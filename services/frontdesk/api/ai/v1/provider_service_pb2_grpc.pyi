@@ -27,7 +27,9 @@ class ProviderServiceStub:
     DeleteProvider: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.DeleteProviderRequest, _provider_service_pb2.DeleteProviderResponse]
     """DeleteProvider removes a provider and its key. Calls under way end as they would."""
     TestProvider: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.TestProviderRequest, _provider_service_pb2.TestProviderResponse]
-    """TestProvider asks one model of a provider a short question, past the router, and says what came."""
+    """TestProvider asks one model of a provider a short question, past the router, and says what came. It is paid
+    as any call: RESOURCE_EXHAUSTED when a budget has no room for it.
+    """
 
 class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
     """Changes take effect within a second, on every replica."""
@@ -78,6 +80,8 @@ class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _provider_service_pb2.TestProviderRequest,
         context: _aio.ServicerContext[_provider_service_pb2.TestProviderRequest, _abc.Awaitable[_provider_service_pb2.TestProviderResponse]],
     ) -> _abc.Awaitable[_provider_service_pb2.TestProviderResponse]:
-        """TestProvider asks one model of a provider a short question, past the router, and says what came."""
+        """TestProvider asks one model of a provider a short question, past the router, and says what came. It is paid
+        as any call: RESOURCE_EXHAUSTED when a budget has no room for it.
+        """
 
 def add_ProviderServiceServicer_to_server(servicer: ProviderServiceServicer, server: _aio.Server) -> None: ...
