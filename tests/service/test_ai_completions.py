@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,28 +13,31 @@ import pytest
 
 from frontdesk.ai_proxy.completions import Completions, CompletionSettings
 from frontdesk.ai_proxy.errors import BudgetExceeded
-from frontdesk.ai_proxy.model import Delta, Finish, FinishReason, Model, Price, Usage
+from frontdesk.ai_proxy.model import Delta, Finish, FinishReason, Model, Price, Provider, Usage
 from frontdesk.ai_proxy.router import Router, RouterSettings
 from frontdesk.ai_proxy.spending import Spending
+from frontdesk.ai_proxy.tokens import count_prompt
 from support.budgets import Replica, replicas
 from support.completions import CALLER, PROMPT, Quotes, Scripted, ScriptedShop, provider
+from support.waiting import until
 
 # A thousand tokens of an answer cost one yuan, those of a question nothing.
 PRICE = Price(completion=Decimal(1000), currency="CNY")
 MODEL = Model("default", "m", price=PRICE, max_tokens=1000)
+ROUTING = RouterSettings(slot_wait_s=1e9)
 
 
 class Wired:
     """Completions with real budgets and spending on one replica's database."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, *providers: Provider, routing: RouterSettings = ROUTING) -> None:
         self.adapter = Scripted()
         self.replica = replica
         self.spending = Spending(replica.broker, replica.writer.store, replica.clock)
-        self.providers = (provider("a", MODEL),)
+        self.providers = providers or (provider("a", MODEL),)
         self.completions = Completions(
             shops=self._shop,
-            router=Router({"openai": self.adapter}, replica.clock, RouterSettings(slot_wait_s=1e9)),
+            router=Router({"openai": self.adapter}, replica.clock, routing),
             offline=Quotes(),
             budgets=replica.budgets,
             spending=self.spending,
@@ -57,9 +61,9 @@ class Wired:
 
 
 @asynccontextmanager
-async def wired(url: str) -> AsyncIterator[Wired]:
+async def wired(url: str, *providers: Provider, routing: RouterSettings = ROUTING) -> AsyncIterator[Wired]:
     async with replicas(url) as ((replica,), _):
-        yield Wired(replica)
+        yield Wired(replica, *providers, routing=routing)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -103,3 +107,28 @@ async def test_callers_who_leave_give_back_what_they_did_not_use(url: str) -> No
         assert all(row.counted and row.completion_tokens for row in rows)
         tokens = sum(row.completion_tokens for row in rows)
         assert (Decimal(spent), reserved) == (Decimal(tokens) / 1000, "0")
+
+
+async def test_who_lost_a_race_counts_in_the_budget(url: str) -> None:
+    """Once, however often its row is told, and what was set aside is settled by the answer's."""
+    asked = Price(prompt=Decimal(1000), currency="CNY")
+    two = [
+        provider(name, Model("default", name, price=asked, max_tokens=1000), priority=priority)
+        for priority, name in enumerate(("a", "b"))
+    ]
+    async with wired(url, *two, routing=replace(ROUTING, hedge_after_s=2)) as bench:
+        await bench.replica.budget("10")
+        bench.adapter.plays("a", [asyncio.Event().wait])
+        bench.adapter.plays("b", [[Delta("x"), Finish(FinishReason.STOP, Usage(3000, 1))]])
+        task = asyncio.create_task(bench.streamed())
+        await until(lambda: bench.replica.clock.sleepers > 0)
+        await bench.replica.clock.advance(2)
+        await task
+        tokens = count_prompt(PROMPT)
+        for _ in range(2):
+            assert await bench.settled() == (f"{Decimal(3000 + tokens) / 1000:f}", "0")
+        rows = sorted(await bench.replica.rows(), key=lambda row: row.call_id)
+        assert [(row.provider, row.code, row.prompt_tokens) for row in rows] == [
+            ("b", "OK", 3000),
+            ("a", "CANCELLED", tokens),
+        ]

@@ -20,6 +20,7 @@ from frontdesk.ai_proxy.errors import (
     UpstreamRefused,
     UpstreamTimeout,
     UpstreamUnavailable,
+    UpstreamUnreached,
 )
 from frontdesk.ai_proxy.model import Answer, FinishReason, Piece, Provider, Usage
 from frontdesk.ai_proxy.providers.adapter import HttpAdapter, collected
@@ -374,7 +375,7 @@ async def silent(tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
 async def test_a_connection_that_never_stands_is_a_timeout(http: ProviderHttp) -> None:
     """A server that accepts and says nothing of TLS."""
     async with silent() as url:
-        with pytest.raises(UpstreamTimeout, match="no connection"):
+        with pytest.raises(UpstreamUnreached, match="no connection"):
             await OpenAi(http).complete(provider("openai", url, connect_s=0.1), MODEL, ASKED)
 
 

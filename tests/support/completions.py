@@ -276,13 +276,16 @@ class CompletionsBench:
         budgets: int = 0,
         cache_seconds: float = 0,
         answer_characters: int = 1_000_000,
+        routing: RouterSettings | None = None,
     ) -> None:
         self.clock = ManualClock()
         self.later = ManualLater()
         self.adapter = Scripted()
         self.ledger = Ledger()
         self.shop = ScriptedShop(providers or (provider("a"),), budgets=[object()] * budgets)
-        self.router = Router({"openai": self.adapter}, self.clock, RouterSettings(), draws=lambda: 0.0)
+        self.router = Router(
+            {"openai": self.adapter}, self.clock, routing or RouterSettings(), draws=lambda: 0.0
+        )
         self.completions = Completions(
             shops=self._shop,
             router=self.router,

@@ -1,4 +1,4 @@
-"""One call, from the question to the row in the log: what it used and how it ended."""
+"""One call, from the question to its rows in the log: what it used and how it ended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from frontdesk.ai_proxy.cache import CachedAnswer
-from frontdesk.ai_proxy.catalog import Who
+from frontdesk.ai_proxy.catalog import Candidate, Who
 from frontdesk.ai_proxy.deadline import Alarm
 from frontdesk.ai_proxy.errors import BrokenOff
 from frontdesk.ai_proxy.gathered import Gathered
@@ -23,7 +23,7 @@ from frontdesk.ai_proxy.model import (
     Prompt,
     Usage,
 )
-from frontdesk.ai_proxy.router import Course
+from frontdesk.ai_proxy.router import Asked, Course
 from frontdesk.ai_proxy.spending import SpendRecord
 from frontdesk.ai_proxy.tokens import count_prompt, count_text
 from frontdesk.kit.clock import Clock
@@ -72,6 +72,7 @@ class Call:
         self._first_token_ms = 0
         self._cached: CachedAnswer | None = None
         self._usage: Usage | None = None
+        self._most_characters = most_characters
         self.said = Gathered(most_characters)
 
     @property
@@ -92,7 +93,7 @@ class Call:
 
     def finished(self, finish: Finish) -> Outcome:
         """What was said is whole."""
-        usage = Usage() if self.offline else self._checked(finish.usage or Usage())
+        usage = Usage() if self.offline else self._checked(finish.usage or Usage(), self.said)
         return self._outcome(finish.reason, usage)
 
     def answered(self, answer: Answer) -> Outcome:
@@ -128,10 +129,11 @@ class Call:
         """What it used: as the provider said, or counted of what came. A question that got no answer counts
         only when a provider was at it and was left: the provider counts it too."""
         if self._usage is None:
-            if self.begun or self.course.asking:
-                self._usage = Usage(self.prompt_tokens(), self.said.tokens(), counted=True)
+            own = self._own()
+            if self.begun:
+                self._usage = self._checked(Usage(), self.said)
             else:
-                self._usage = Usage()
+                self._usage = self._left_with(own) if own else Usage()
         return self._usage
 
     def who(self) -> Who:
@@ -143,8 +145,7 @@ class Call:
         asked = self.course.asked
         if asked is None:
             return _NOBODY
-        provider, model = asked
-        return Who(provider.name, model.upstream_name, provider.kind, model.price)
+        return _who(asked)
 
     def record(self) -> SpendRecord:
         """The row of the log."""
@@ -165,6 +166,43 @@ class Call:
             cached=self._cached is not None,
         )
 
+    def others(self) -> list[tuple[Who, SpendRecord]]:
+        """Rows of the providers that had the question too and may charge for it: they lost against the one
+        that answered, or were silent for too long before it."""
+        own, row = self._own(), self.record()
+        rows = []
+        for number, one in enumerate((one for one in self.course.asking if one is not own), 1):
+            who, usage = _who(one.candidate), self._left_with(one)
+            until_now = max(0, self._clock.now_ms() - one.at_ms)
+            other = replace(
+                row,
+                call_id=f"{self.call_id}.{number}",
+                provider=who.provider,
+                model=who.model,
+                started_at_ms=one.at_ms,
+                duration_ms=until_now if one.took_ms is None else one.took_ms,
+                first_token_ms=0,
+                code=one.code,
+                usage=usage,
+                cost=_cost(who.price, usage),
+                currency=who.price.currency,
+            )
+            rows.append((who, other))
+        return rows
+
+    def _own(self) -> Asked | None:
+        """While nothing of an answer came the call's own row is of who was asked last, if it was left."""
+        if self.begun:
+            return None
+        return next((one for one in self.course.asking if one.candidate is self.course.asked), None)
+
+    def _left_with(self, asked: Asked) -> Usage:
+        """What a provider used whose answer was not taken."""
+        said = Gathered(self._most_characters)
+        said.add(asked.said)
+        finish = next((piece for piece in asked.said if isinstance(piece, Finish)), Finish())
+        return self._checked(finish.usage or Usage(), said)
+
     def _outcome(self, reason: FinishReason, usage: Usage) -> Outcome:
         self.finish_reason = reason
         self._usage = usage
@@ -179,26 +217,31 @@ class Call:
             cached=self._cached is not None,
         )
 
-    def _checked(self, said: Usage) -> Usage:
+    def _checked(self, used: Usage, said: Gathered) -> Usage:
         """What a provider says that was used. What it left out is counted; cached tokens are some of those of
         the question, whatever it says."""
-        prompt, completion = said.prompt_tokens, said.completion_tokens
-        if prompt > 0 and completion > 0 and 0 <= said.cached_tokens <= prompt:
-            return said
-        counted = said.counted
+        prompt, completion = used.prompt_tokens, used.completion_tokens
+        if prompt > 0 and completion > 0 and 0 <= used.cached_tokens <= prompt:
+            return used
+        counted = used.counted
         if prompt <= 0:
             prompt, counted = self.prompt_tokens(), True
         if completion <= 0:
-            completion = self.said.tokens()
+            completion = said.tokens()
             counted = counted or completion > 0
         return replace(
-            said,
+            used,
             prompt_tokens=prompt,
             completion_tokens=completion,
-            cached_tokens=min(max(said.cached_tokens, 0), prompt),
+            cached_tokens=min(max(used.cached_tokens, 0), prompt),
             counted=counted,
         )
 
 
 def _cost(price: Price, usage: Usage) -> Decimal | None:
     return price.cost(usage) if price.currency else None
+
+
+def _who(candidate: Candidate) -> Who:
+    provider, model = candidate
+    return Who(provider.name, model.upstream_name, provider.kind, model.price)

@@ -2,7 +2,8 @@
 
 Each call is recorded exactly once, however it ends: whole, failed, broken off, refused by a budget, or left
 by its caller, whose cancellation reaches the provider and waits for the record. What nobody could have used
-(no such model) is no call.
+(no such model) is no call. A provider that had the question too, as it lost against another or was silent for
+too long, has a record of its own: it may charge for it. No budget sets that aside, but each counts it.
 """
 
 from __future__ import annotations
@@ -273,14 +274,17 @@ class Completions:
     async def _probe(self, call: Call, candidate: Candidate) -> Outcome:
         provider, model = candidate
         adapter = self._router.adapter(provider)
-        call.course.asked, call.course.asking = candidate, 1
+        asked = call.course.ask(candidate, self._clock)
         try:
             if isinstance(call.question, Prompt):
-                return call.answered(await adapter.complete(provider, model, call.question))
-            return call.embedded((await adapter.embed(provider, model, call.question, None)).usage)
-        except UpstreamError:
-            call.course.asking = 0
+                outcome = call.answered(await adapter.complete(provider, model, call.question))
+            else:
+                outcome = call.embedded((await adapter.embed(provider, model, call.question, None)).usage)
+        except UpstreamError as error:
+            call.course.failed(asked, error)
             raise
+        call.course.took(asked)
+        return outcome
 
     async def models(self, organization_id: str) -> list[AvailableModel]:
         """What the organization may ask for, by name."""
@@ -433,10 +437,16 @@ class Completions:
             # The record settles it too.
             log.warning("a reservation was not released: %s", error.code)
         finally:
-            try:
-                await self._spending.record(spend)
-            except FrontdeskError as error:
-                log.error("call %s is not in the log of what was used: %s", call.call_id, error.code)
+            await self._record(spend)
+            for who, other in call.others():
+                self._traces.past(_operation(call), who.kind, other)
+                await self._record(other)
+
+    async def _record(self, spend: SpendRecord) -> None:
+        try:
+            await self._spending.record(spend)
+        except FrontdeskError as error:
+            log.error("call %s is not in the log of what was used: %s", spend.call_id, error.code)
 
 
 def _operation(call: Call) -> str:

@@ -3,6 +3,7 @@
 UpstreamError (one of the kinds below; facts: provider, model, status)
 ├── UpstreamUnavailable     it is away, overloaded or broke off: again, then elsewhere
 │   └── UpstreamTimeout     it did not say anything in time: elsewhere
+│       └── UpstreamUnreached   there was no connection in time: it never had the question
 ├── UpstreamLimited         it refuses for a while (429): after `retry_after_s`, or elsewhere
 ├── UpstreamMisconfigured   key, address or model are wrong (401, 403, 404, HTML): elsewhere, and a person
 └── UpstreamRefused         it says that the question is wrong (400, 413, 422): nowhere else
@@ -25,7 +26,8 @@ from frontdesk.kit.errors import (
 
 
 class UpstreamError(FrontdeskError):
-    """A provider failed. `again`: the same provider may succeed; `elsewhere`: another one may.
+    """A provider failed. `again`: the same provider may succeed; `elsewhere`: another one may; `left`: it was
+    left with the question, which it may charge for.
 
     `detail` is what the provider itself said, cut short: for adapters to learn from, never for callers or
     logs, as it may hold what was asked.
@@ -33,6 +35,7 @@ class UpstreamError(FrontdeskError):
 
     again = False
     elsewhere = False
+    left = False
     detail = ""
 
 
@@ -47,7 +50,14 @@ class UpstreamTimeout(UpstreamUnavailable, DeadlineExceeded):
     """The provider was silent for too long."""
 
     again = False
+    left = True
     code = DeadlineExceeded.code
+
+
+class UpstreamUnreached(UpstreamTimeout):
+    """There was no connection to the provider in time."""
+
+    left = False
 
 
 class UpstreamLimited(UpstreamError, ResourceExhausted):

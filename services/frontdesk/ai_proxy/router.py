@@ -9,7 +9,8 @@
 
 A stream counts as failed here as long as no piece of it has come; what breaks off later is for the caller to
 tell. With `hedge_after_s` a stream that says nothing for so long is asked of the next candidate as well; the
-first piece wins, the other call is cancelled. Cancelling the caller's task ends the provider's adapter.
+first piece wins, the other call is cancelled; its provider has the question and may charge for it, as one
+that was left because it was silent. Cancelling the caller's task ends the provider's adapter.
 """
 
 from __future__ import annotations
@@ -56,28 +57,63 @@ class RouterSettings:
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
 
 
+@dataclass(slots=True, eq=False)
+class Asked:
+    """A provider that has the question: since when (Unix milliseconds), for how long it was waited for, what
+    it said until nobody did, and why that was."""
+
+    candidate: Candidate
+    at_ms: int
+    took_ms: int | None = None
+    said: Sequence[Piece] = ()
+    code: str = "CANCELLED"
+
+
 @dataclass(slots=True)
 class Course:
     """One call on its way: whom it may ask, until when (monotonic seconds), and whom it asked last.
-    `asking`: how many providers have the question and did not answer yet."""
+    `asking`: the providers that have the question, but for the one whose answer was taken and those that
+    failed: each may charge for it."""
 
     candidates: Sequence[Candidate]
     deadline: float
     asked: Candidate | None = None
-    asking: int = 0
+    asking: list[Asked] = field(default_factory=list)
+
+    def ask(self, candidate: Candidate, clock: Clock) -> Asked:
+        """A provider gets the question."""
+        self.asked = candidate
+        self.asking.append(asked := Asked(candidate, clock.now_ms()))
+        return asked
+
+    def took(self, asked: Asked) -> None:
+        """Its answer is the call's."""
+        self.asked = asked.candidate
+        self.asking.remove(asked)
+
+    def failed(self, asked: Asked, error: UpstreamError) -> None:
+        """It gave none."""
+        asked.code = error.code
+        if not error.left:
+            self.asking.remove(asked)
 
 
 class Held(Generic[T]):
     """What a provider gave, together with its place, which `end` gives back."""
 
-    __slots__ = ("_clock", "_health", "_permit", "candidate", "value")
+    __slots__ = ("_clock", "_health", "_permit", "asked", "value")
 
-    def __init__(self, candidate: Candidate, value: T, health: Health, permit: Permit, clock: Clock) -> None:
-        self.candidate = candidate
+    def __init__(self, asked: Asked, value: T, health: Health, permit: Permit, clock: Clock) -> None:
+        self.asked = asked
         self.value = value
         self._health: Health | None = health
         self._permit = permit
         self._clock = clock
+
+    @property
+    def candidate(self) -> Candidate:
+        """Who gave it."""
+        return self.asked.candidate
 
     def began(self) -> None:
         """The first piece came."""
@@ -138,6 +174,7 @@ class Router:
 
         held = await self._lane(course, self._drawn(course), request)
         held.end()
+        course.took(held.asked)
         return held.candidate, held.value
 
     async def embed(
@@ -151,6 +188,7 @@ class Router:
 
         held = await self._lane(course, self._drawn(course), request)
         held.end()
+        course.took(held.asked)
         return held.candidate, held.value
 
     async def stream(self, course: Course, prompt: Prompt) -> Held[Begun]:
@@ -173,6 +211,7 @@ class Router:
         else:
             held = await self._hedged(course, drawn, request, hedge_after_s)
         held.began()
+        course.took(held.asked)
         return held
 
     def adapter(self, provider: Provider) -> Adapter:
@@ -249,13 +288,12 @@ class Router:
                 permit = health.admit(name)
                 if permit is None:
                     raise last or _resting(health.rests_for(name))
-                course.asked = candidate
-                course.asking += 1
+                asked, begun = course.ask(candidate, self._clock), self._clock.monotonic()
                 try:
                     value = await request(candidate)
                 except UpstreamError as error:
                     _tell(candidate, error)
-                    course.asking -= 1
+                    course.failed(asked, error)
                     permit.failed(error, self._clock.monotonic())
                     failures += 1
                     last = error
@@ -266,9 +304,9 @@ class Router:
                     permit.dropped()
                     raise
                 else:
-                    course.asked = candidate
-                    course.asking -= 1
-                    return Held(candidate, value, health, permit, self._clock)
+                    return Held(asked, value, health, permit, self._clock)
+                finally:
+                    asked.took_ms = round((self._clock.monotonic() - begun) * 1000)
                 await self._clock.sleep(wait_s)
         except BaseException:
             health.give_back()
@@ -372,10 +410,11 @@ def _resting(seconds: float | None) -> Unavailable:
 
 
 async def _cancel(lanes: Sequence[asyncio.Task[Held[Begun]]]) -> None:
-    """End the calls that lost, also one that has just begun to speak."""
+    """End the calls that lost, also one that has just begun to speak: what it said is noted."""
     await end(lanes)
     for lane in lanes:
         if not lane.cancelled() and lane.exception() is None:
             lost = lane.result()
+            lost.asked.said = lost.value.first
             lost.end(asyncio.CancelledError())
             await lost.value.source.aclose()

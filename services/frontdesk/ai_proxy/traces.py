@@ -24,6 +24,7 @@ _PROVIDERS = {"gemini": "gcp.gemini"}
 # Sellers name their models and currencies: metrics tell this many of both apart.
 _NAMES = 200
 _OTHER = "_OTHER"
+_MS = 1_000_000  # nanoseconds
 
 
 class CallTraces:
@@ -54,22 +55,35 @@ class CallTraces:
         self._cost = meter.create_counter(names.AI_COST, description="What calls cost, by currency.")
         self._names: set[str] = set()
 
-    def begin(self, operation: str, model: str) -> Span | None:
-        """The span of a call; None where no spans go anywhere."""
+    def begin(self, operation: str, model: str, at_ns: int | None = None) -> Span | None:
+        """The span of a call that begins now, or `at_ns`; None where no spans go anywhere."""
         if not (self._always or recording()):
             return None
         attributes = {names.AI_OPERATION: operation, names.AI_REQUEST_MODEL: model}
-        return self._tracer.start_span(f"{operation} {model}", kind=SpanKind.CLIENT, attributes=attributes)
+        return self._tracer.start_span(
+            f"{operation} {model}", kind=SpanKind.CLIENT, attributes=attributes, start_time=at_ns
+        )
+
+    def past(self, operation: str, kind: str, spend: SpendRecord) -> None:
+        """A call that nobody began here, and that is over."""
+        span = self.begin(operation, spend.requested_model, spend.started_at_ms * _MS)
+        self.end(span, operation, kind, spend, None, (spend.started_at_ms + spend.duration_ms) * _MS)
 
     def end(
-        self, span: Span | None, operation: str, kind: str, spend: SpendRecord, finish: FinishReason | None
+        self,
+        span: Span | None,
+        operation: str,
+        kind: str,
+        spend: SpendRecord,
+        finish: FinishReason | None,
+        at_ns: int | None = None,
     ) -> None:
-        """The call is over. `kind`: the provider's."""
+        """The call is over, since `at_ns`. `kind`: the provider's."""
         provider = _PROVIDERS.get(kind, kind)
         if span is not None:
             if span.is_recording():
                 _tell(span, provider, spend, finish)
-            span.end()
+            span.end(at_ns)
         labels = {
             names.AI_OPERATION: operation,
             names.AI_PROVIDER: provider,

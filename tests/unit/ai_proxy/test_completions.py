@@ -13,8 +13,8 @@ from frontdesk.ai_proxy.errors import (
     BrokenOff,
     UpstreamMisconfigured,
     UpstreamRefused,
-    UpstreamTimeout,
     UpstreamUnavailable,
+    UpstreamUnreached,
 )
 from frontdesk.ai_proxy.model import (
     Delta,
@@ -139,8 +139,10 @@ async def test_a_model_without_a_price_costs_nothing_known() -> None:
 
 async def test_before_the_first_piece_another_provider_answers() -> None:
     bench = Bench(provider("a"), provider("b", priority=1))
-    bench.adapter.plays("a", [UpstreamTimeout("silent")])
-    text, outcome = await bench.streamed()
+    bench.adapter.plays("a", [AWAY], [AWAY])
+    task = asyncio.create_task(bench.streamed())
+    await bench.clock.advance(1)
+    text, outcome = await task
     assert (text, outcome.provider) == ("ok", "b")
     assert [spend.provider for spend in bench.ledger.spent] == ["b"]
     bench.quiet()
@@ -148,7 +150,7 @@ async def test_before_the_first_piece_another_provider_answers() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [UpstreamRefused("long"), UpstreamMisconfigured("key", status=401), UpstreamTimeout("t")],
+    [UpstreamRefused("long"), UpstreamMisconfigured("key", status=401), UpstreamUnreached("t")],
     ids=str,
 )
 async def test_a_call_that_failed_is_recorded_with_nothing_used(error: FrontdeskError) -> None:

@@ -48,6 +48,7 @@ class Bench:
         self.shop = ScriptedShop(
             (provider("a"), provider("g", Model("vectors", "v", embeds=True), kind="gemini"))
         )
+        self.traces = CallTraces(spans.get_tracer("test"), self.metrics.meter)
         clock = SystemClock()
         ledger = Ledger()
         self.completions = Completions(
@@ -58,7 +59,7 @@ class Bench:
             spending=ledger,
             clock=clock,
             settings=CompletionSettings(),
-            traces=CallTraces(spans.get_tracer("test"), self.metrics.meter),
+            traces=self.traces,
         )
 
     async def _shop(self, organization_id: str) -> ScriptedShop:
@@ -147,6 +148,25 @@ async def test_the_other_names_are_the_conventions_too() -> None:
     assert {(quote.attributes or {})[f"gen_ai.{key}"] for key in ("provider.name", "response.model")} == {
         "offline"
     }
+
+
+async def test_a_provider_that_was_left_has_a_span_of_its_own_time() -> None:
+    spend = SpendRecord(
+        "id.1", Caller("org"), "a", "default", "m", 2000, 500, 0, "CANCELLED", Usage(7, counted=True)
+    )
+    bench = Bench()
+    bench.traces.past("chat", "openai", spend)
+    (span,) = bench.spans
+    assert (span.name, span.start_time, span.end_time) == ("chat default", 2_000_000_000, 2_500_000_000)
+    assert (span.attributes or {})["error.type"] == "CANCELLED"
+    labels = {
+        "gen_ai_operation_name": "chat",
+        "gen_ai_provider_name": "openai",
+        "gen_ai_request_model": "default",
+        "gen_ai_response_model": "m",
+        "gen_ai_token_type": "input",
+    }
+    assert bench.metrics.value("gen_ai_client_token_usage_sum", **labels) == 7
 
 
 async def test_a_span_ends_when_the_caller_leaves() -> None:

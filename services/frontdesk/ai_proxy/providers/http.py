@@ -23,6 +23,7 @@ from frontdesk.ai_proxy.errors import (
     UpstreamRefused,
     UpstreamTimeout,
     UpstreamUnavailable,
+    UpstreamUnreached,
 )
 from frontdesk.ai_proxy.model import Piece
 from frontdesk.ai_proxy.providers import failures
@@ -363,7 +364,7 @@ def _of_read(call: Call, error: Exception) -> UpstreamError:
 
 def _timed_out(call: Call, error: TimeoutError) -> UpstreamError:
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return call.error(UpstreamTimeout, "no connection", "there is no connection to the provider")
+        return call.error(UpstreamUnreached, "no connection", "there is no connection to the provider")
     return call.error(UpstreamTimeout, "silence")
 
 
