@@ -89,6 +89,30 @@ async def test_a_model_answers_once_there_is_one(ai: AiBench) -> None:
     assert (said.text, said.outcome.model) == ("在的", "m")
 
 
+async def test_the_account_pays_for_the_search_of_its_answer(ai: AiBench) -> None:
+    """What a seller wrote is made vectors of for all accounts, the question for the one that is asked."""
+    await add_provider(ai.channel, ORGANIZATION, ai.models.url, "m")
+    await add_provider(
+        ai.channel, ORGANIZATION, ai.models.url, "v", name="vectors", model="embedding", embeds=True
+    )
+    document = knowledge.Document(
+        organization_id=ORGANIZATION,
+        title="发货",
+        format=knowledge.DOCUMENT_FORMAT_TEXT,
+        content="下单后48小时内顺丰发货。",
+    )
+    await ai.knowledge.CreateDocument(knowledge.CreateDocumentRequest(document=document))
+    assert await _recorded(ai, 1) == [("vectors", "v", "embed", "", "OK")]
+    ai.models.script.add(
+        Behaviour(model="m", text='{"text": "两天", "confidence": 0.9, "needs_person": false}')
+    )
+    await _ask(ai, "几天发货")
+    assert (await _recorded(ai, 3))[1:] == [
+        ("vectors", "v", "embed", "acc1", "OK"),
+        ("simulated", "m", "answer", "acc1", "OK"),
+    ]
+
+
 async def test_a_budget_may_fall_back_to_offline(ai: AiBench) -> None:
     """Over budget the seller's own words are quoted, not taken for a broken answer of a model."""
     await add_provider(ai.channel, ORGANIZATION, ai.models.url, "m")

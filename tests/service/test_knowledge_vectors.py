@@ -17,8 +17,10 @@ from frontdesk.ai_proxy.knowledge.search import Knowledge
 from frontdesk.ai_proxy.knowledge.store import Document, KnowledgeStore
 from frontdesk.ai_proxy.knowledge.tables import passages
 from frontdesk.ai_proxy.knowledge.vectors import PAUSE_SECONDS, VectorFiller, Vectors, likeness, nearest, pack
+from frontdesk.ai_proxy.model import Caller
 from frontdesk.kit.clock import ManualClock
 from frontdesk.kit.database import Database
+from frontdesk.kit.principal import Principal, current_principal
 from support.recall import open_knowledge
 from support.waiting import until, until_async
 
@@ -33,10 +35,12 @@ class Meanings:
         self.known = True
         self.fails = False
         self.texts: list[str] = []
+        self.callers: list[Caller] = []
         self.meanwhile: Callable[[], Awaitable[None]] | None = None
 
-    async def embed(self, organization_id: str, texts: Sequence[str]) -> Vectors | None:
+    async def embed(self, caller: Caller, texts: Sequence[str]) -> Vectors | None:
         self.texts += texts
+        self.callers.append(caller)
         if self.meanwhile is not None:
             await self.meanwhile()
         if self.fails:
@@ -114,6 +118,23 @@ async def test_what_means_the_same_is_found(bench: Bench, caplog: pytest.LogCapt
     await bench.filled()
     assert (await bench.find("捷安特好骑吗"))[0] == "自行车要自己装前轮。"
     assert not caplog.records
+
+
+async def test_who_asks_pays_and_passages_are_paid_by_the_organization(bench: Bench) -> None:
+    """Also where a key wrote them or found that they have no vector."""
+    token = current_principal.set(Principal("key-1", "o", "manager", "api_key"))
+    await bench.write("自行车要自己装前轮。")
+    await bench.filled()
+    own, asked = Caller("o", operation="embed"), Caller("o", "a", "key-1", "embed")
+    assert set(bench.model.callers) == {own}
+    bench.model.callers.clear()
+    bench.model.model = "m2"
+    await bench.find("捷安特好骑吗", "a")
+    await bench.filled()
+    assert (bench.model.callers[0], set(bench.model.callers[1:])) == (asked, {own})
+    current_principal.reset(token)
+    await bench.find("捷安特好骑吗")
+    assert bench.model.callers[-1] == own
 
 
 async def test_a_model_that_fails_leaves_the_words(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

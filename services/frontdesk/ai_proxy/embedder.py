@@ -19,11 +19,10 @@ class ModelEmbedder:
     def __init__(self, completions: Completions) -> None:
         self._completions = completions
 
-    async def embed(self, organization_id: str, texts: Sequence[str]) -> Vectors | None:
-        """A vector a text; None when the organization has no such model. Raises FrontdeskError."""
-        models = await self._completions.models(organization_id)
+    async def embed(self, caller: Caller, texts: Sequence[str]) -> Vectors | None:
+        """A vector a text; None when the caller's organization has no such model. Raises FrontdeskError."""
+        models = await self._completions.models(caller.organization_id)
         if not any(model.name == EMBEDDING_MODEL and model.embeds for model in models):
             return None
-        caller = Caller(organization_id, operation="embed")
         found, outcome = await self._completions.embed(caller, EMBEDDING_MODEL, texts, None)
         return Vectors(f"{outcome.provider}/{outcome.model}"[:MAX_NAME], found.vectors)

@@ -17,11 +17,13 @@ from typing import Any
 from sqlalchemy import JSON, Row, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from frontdesk.ai_proxy.callers import api_key_id
 from frontdesk.ai_proxy.knowledge.segment import words_of
 from frontdesk.ai_proxy.knowledge.store import scope_word
 from frontdesk.ai_proxy.knowledge.tables import knowledge_bases, passages
 from frontdesk.ai_proxy.knowledge.tables import words as word_counts
 from frontdesk.ai_proxy.knowledge.vectors import Embedder, VectorFiller, Vectors, find_nearest
+from frontdesk.ai_proxy.model import Caller
 from frontdesk.kit.database import Database, any_of
 from frontdesk.kit.errors import FrontdeskError
 
@@ -123,11 +125,12 @@ class Knowledge:
         self, organization_id: str, account_id: str, item_id: str, query: str, limit: int
     ) -> list[Passage]:
         """At most `limit` passages for all accounts or this one, about all items or this one, the best first.
+        The account, and the key that calls now, pay for what a model is asked.
 
         Raises Unavailable.
         """
         found = await words_of(query)
-        asked = await self._embed(organization_id, query)
+        asked = await self._embed(organization_id, account_id, query)
         async with self._database.read() as connection:
             question = await _weigh(connection, organization_id, found)
             rows: Sequence[Row[Any]] = []
@@ -150,11 +153,12 @@ class Knowledge:
             self._filler.wake(organization_id, asked.model)
         return [replace(ranked[number], score=score) for number, score in best.items() if number in ranked]
 
-    async def _embed(self, organization_id: str, query: str) -> Vectors | None:
+    async def _embed(self, organization_id: str, account_id: str, query: str) -> Vectors | None:
         if self._embedder is None or not query.strip():
             return None
+        caller = Caller(organization_id, account_id, api_key_id(), "embed")
         try:
-            made = await self._embedder.embed(organization_id, [query])
+            made = await self._embedder.embed(caller, [query])
         except FrontdeskError as error:
             log.warning("a search of %s goes by words alone: %s", organization_id, error.code)
             return None

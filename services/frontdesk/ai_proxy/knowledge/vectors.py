@@ -25,6 +25,7 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from frontdesk.ai_proxy.knowledge.tables import passages
+from frontdesk.ai_proxy.model import Caller
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.database import Database
 from frontdesk.kit.errors import FrontdeskError, Unavailable
@@ -49,8 +50,9 @@ class Vectors:
 class Embedder(Protocol):
     """Makes vectors."""
 
-    async def embed(self, organization_id: str, texts: Sequence[str]) -> Vectors | None:
-        """A vector a text; None when the organization has no model for it. Raises FrontdeskError."""
+    async def embed(self, caller: Caller, texts: Sequence[str]) -> Vectors | None:
+        """A vector a text, paid by `caller`; None when its organization has no model for it. Raises
+        FrontdeskError."""
         ...
 
 
@@ -149,7 +151,9 @@ class VectorFiller:
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).all()
         texts = ["\n".join([row.title, *row.headings, row.text])[:MAX_TEXT] for row in rows]
-        made = await self._embedder.embed(organization_id, texts) if texts else None
+        # Whoever wrote them: passages are the organization's.
+        caller = Caller(organization_id, operation="embed")
+        made = await self._embedder.embed(caller, texts) if texts else None
         if made is None:
             return ""
         if len(made.vectors) != len(rows):

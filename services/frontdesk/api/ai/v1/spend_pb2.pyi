@@ -37,7 +37,9 @@ class Spend(_message.Message):
     CACHED_FIELD_NUMBER: _builtins.int
     REQUESTED_MODEL_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
-    """Unique."""
+    """Unique. `<call>.<number>` is of a provider that had the question of a call too and was left, as another was
+    faster or it was silent for too long: it may charge for it.
+    """
     account_id: _builtins.str
     """The account that paid; empty for none."""
     api_key_id: _builtins.str
