@@ -30,11 +30,11 @@ ROUTING = RouterSettings(slot_wait_s=1e9)
 class Wired:
     """Completions with real budgets and spending on one replica's database."""
 
-    def __init__(self, replica: Replica, *providers: Provider, routing: RouterSettings = ROUTING) -> None:
+    def __init__(self, replica: Replica, routing: RouterSettings) -> None:
         self.adapter = Scripted()
         self.replica = replica
         self.spending = Spending(replica.broker, replica.writer.store, replica.clock)
-        self.providers = providers or (provider("a", MODEL),)
+        self.providers: tuple[Provider, ...] = (provider("a", MODEL),)
         self.completions = Completions(
             shops=self._shop,
             router=Router({"openai": self.adapter}, replica.clock, routing),
@@ -61,9 +61,9 @@ class Wired:
 
 
 @asynccontextmanager
-async def wired(url: str, *providers: Provider, routing: RouterSettings = ROUTING) -> AsyncIterator[Wired]:
+async def wired(url: str, routing: RouterSettings = ROUTING) -> AsyncIterator[Wired]:
     async with replicas(url) as ((replica,), _):
-        yield Wired(replica, *providers, routing=routing)
+        yield Wired(replica, routing)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -112,11 +112,11 @@ async def test_callers_who_leave_give_back_what_they_did_not_use(url: str) -> No
 async def test_who_lost_a_race_counts_in_the_budget(url: str) -> None:
     """Once, however often its row is told, and what was set aside is settled by the answer's."""
     asked = Price(prompt=Decimal(1000), currency="CNY")
-    two = [
-        provider(name, Model("default", name, price=asked, max_tokens=1000), priority=priority)
-        for priority, name in enumerate(("a", "b"))
-    ]
-    async with wired(url, *two, routing=replace(ROUTING, hedge_after_s=2)) as bench:
+    async with wired(url, replace(ROUTING, hedge_after_s=2)) as bench:
+        bench.providers = tuple(
+            provider(name, Model("default", name, price=asked, max_tokens=1000), priority=priority)
+            for priority, name in enumerate(("a", "b"))
+        )
         await bench.replica.budget("10")
         bench.adapter.plays("a", [asyncio.Event().wait])
         bench.adapter.plays("b", [[Delta("x"), Finish(FinishReason.STOP, Usage(3000, 1))]])
