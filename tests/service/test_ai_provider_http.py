@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from aiohttp import web
 
 from frontdesk.ai_proxy.errors import (
     UpstreamError,
+    UpstreamLimited,
     UpstreamMisconfigured,
     UpstreamRefused,
     UpstreamTimeout,
@@ -302,6 +303,42 @@ async def test_pings_are_no_pieces(upstream: Upstream, http: ProviderHttp) -> No
     upstream.answer = pings
     with pytest.raises(UpstreamTimeout):
         await streamed(OpenAi(http), upstream.provider(first_token_s=0.2))
+
+
+async def test_one_organization_leaves_connections_to_others(upstream: Upstream) -> None:
+    """AI-18: beyond its share it waits and is refused, streamed or not, and nobody waits behind its calls."""
+    busy = asyncio.Semaphore(0)
+
+    async def stall(request: web.Request) -> web.StreamResponse:
+        if "/slow/" in request.path:
+            busy.release()
+            await asyncio.sleep(30)
+        return web.json_response(ANSWER)
+
+    upstream.answer = stall
+    pool = ProviderHttp(private=True, connections=3, share=2)
+    await pool.start()
+    adapter = OpenAi(pool)
+    greedy = provider("openai", f"{upstream.url}/slow", first_token_s=30)
+    held = [asyncio.create_task(adapter.complete(greedy, MODEL, ASKED)) for _ in range(5)]
+    try:
+        for _ in range(2):
+            await asyncio.wait_for(busy.acquire(), 5)
+        other = replace(upstream.provider(), organization_id="o-2")
+        assert (await adapter.complete(other, MODEL, ASKED)).text == "还在"
+        assert (await streamed(adapter, other)).text == "还在"
+        hasty = replace(greedy, limits=replace(greedy.limits, connect_s=0.05))
+        for asked in (adapter.complete(hasty, MODEL, ASKED), streamed(adapter, hasty)):
+            with pytest.raises(UpstreamLimited, match="the organization's connections") as caught:
+                await asked
+            assert caught.value.retryable
+            assert caught.value.facts == {"provider": "mine", "model": "default"}
+    finally:
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+        await pool.stop()
+    assert upstream.paths.count("/slow/chat/completions") == 2
 
 
 async def test_addresses_inside_are_refused_unless_allowed(upstream: Upstream) -> None:

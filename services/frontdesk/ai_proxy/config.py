@@ -35,6 +35,12 @@ class AiProxySettings(
     ai_connections: int = Field(
         default=100, ge=1, le=1_000, description="Connections to providers at once, all together."
     )
+    ai_connections_share_percent: int = Field(
+        default=50,
+        ge=1,
+        le=100,
+        description="Percent of the connections to providers that one organization may hold, at least one.",
+    )
     ai_private_upstreams: bool = Field(
         default=False,
         description=(

@@ -20,7 +20,7 @@ from frontdesk.kit.clock import Clock
 log = logging.getLogger(__name__)
 
 _UNKNOWN_MODEL = 404
-# A limit without any of these is our own: all connections to providers were in use.
+# A limit without any of these is our own: all connections that the organization may have were in use.
 _SAID_BY_PROVIDER = frozenset({"status", "upstream_code", "retry_after_s"})
 
 

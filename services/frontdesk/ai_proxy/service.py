@@ -135,6 +135,7 @@ class AiProxy:
         self._spend(settings, clock)
         self._http = ProviderHttp(
             connections=settings.ai_connections,
+            share=max(1, settings.ai_connections * settings.ai_connections_share_percent // 100),
             private=settings.ai_private_upstreams,
             body_bytes=settings.ai_body_megabytes * MIB,
             stream_bytes=settings.ai_stream_megabytes * MIB,

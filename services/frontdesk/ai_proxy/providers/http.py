@@ -28,6 +28,7 @@ from frontdesk.ai_proxy.errors import (
 from frontdesk.ai_proxy.model import Piece
 from frontdesk.ai_proxy.providers import failures
 from frontdesk.ai_proxy.providers.failures import Call
+from frontdesk.ai_proxy.providers.slots import Slots
 from frontdesk.kit.addresses import AddressRefused, public_only_connector
 from frontdesk.kit.clock import Clock, SystemClock
 from frontdesk.kit.errors import InvalidArgument
@@ -105,8 +106,8 @@ def _url(base: str, path: str) -> URL:
 
 
 class ProviderHttp:
-    """The pool. At most `connections` calls at once; bodies and single events have at most `body_bytes`,
-    whole streams `stream_bytes`.
+    """The pool. At most `connections` calls at once, `share` of one organization (None: as many); bodies and
+    single events have at most `body_bytes`, whole streams `stream_bytes`.
 
     With `private` it also calls addresses inside the network, as one's own models have.
     """
@@ -117,6 +118,7 @@ class ProviderHttp:
         self,
         *,
         connections: int = 100,
+        share: int | None = None,
         private: bool = False,
         body_bytes: int = 8 * 1024 * 1024,
         stream_bytes: int = 64 * 1024 * 1024,
@@ -127,7 +129,7 @@ class ProviderHttp:
         self._clock = clock or SystemClock()
         self.body_bytes = body_bytes
         self._stream_bytes = stream_bytes
-        self._slots = asyncio.Semaphore(connections)
+        self._slots = Slots(connections, connections if share is None else share)
         self._session: aiohttp.ClientSession | None = None
         # Responses whose answer is whole and whose body has not ended.
         self._lingering: set[aiohttp.ClientResponse] = set()
@@ -168,7 +170,7 @@ class ProviderHttp:
             finally:
                 response.close()
         finally:
-            self._slots.release()
+            self._slots.give_back(call.provider.organization_id)
 
     async def stream(
         self, question: Question, decoder_of: Callable[[Call], Decoder]
@@ -216,7 +218,7 @@ class ProviderHttp:
                 if response not in self._lingering:
                     response.close()
         finally:
-            self._slots.release()
+            self._slots.give_back(call.provider.organization_id)
 
     def _linger(self, response: aiohttp.ClientResponse) -> None:
         """Give the body's end a moment: with it aiohttp takes the connection back into the pool by itself."""
@@ -239,15 +241,14 @@ class ProviderHttp:
             call = question.call()
 
     async def _take_slot(self, call: Call) -> None:
-        if not self._slots.locked():
-            await self._slots.acquire()
-            return
+        organization_id = call.provider.organization_id
         try:
-            async with asyncio.timeout(call.provider.limits.connect_s):
-                await self._slots.acquire()
+            await self._slots.take(organization_id, call.provider.limits.connect_s)
         except TimeoutError:
             # Not the provider's fault, so nothing that counts against it.
-            raise call.error(UpstreamLimited, "no slot", "all connections to providers are in use") from None
+            whose = "the organization's" if self._slots.has_share(organization_id) else "all"
+            sentence = f"{whose} connections to providers are in use"
+            raise call.error(UpstreamLimited, "no slot", sentence) from None
 
     async def _send(self, call: Call, late: float) -> aiohttp.ClientResponse:
         assert self._session is not None, "start it first"
