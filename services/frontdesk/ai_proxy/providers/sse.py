@@ -27,11 +27,11 @@ class SseParser:
         self._limit = limit
         self._begun = False
         self._after_cr = False
-        # The event that is under way: its name, its data lines, the pieces of a line without an end, and how
-        # many bytes they have.
+        # The event that is under way: its name, its data lines with their ends, a line without one, and how
+        # many bytes they have. Small pieces are joined as they come: an object each takes many times as much.
         self._name = b""
-        self._data: list[bytes] = []
-        self._partial: list[bytes] = []
+        self._data = bytearray()
+        self._partial = bytearray()
         self._size = 0
 
     def feed(self, chunk: bytes) -> list[Event]:
@@ -84,15 +84,17 @@ class SseParser:
     def _line(self, line: bytes, events: list[Event]) -> None:
         if not line:
             if self._data:
-                events.append((self._name, b"\n".join(self._data)))
-                self._data = []
+                del self._data[-1]
+                events.append((self._name, bytes(self._data)))
+                self._data.clear()
             self._name = b""
             self._size = 0
             return
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
-            self._data.append(value)
+            self._data += value
+            self._data += b"\n"
             self._grow(len(line))
         elif field == b"event":
             self._name = value
@@ -100,16 +102,17 @@ class SseParser:
 
     def _keep(self, partial: bytes) -> None:
         if partial:
-            self._partial.append(partial)
+            self._partial += partial
             self._grow(len(partial))
 
     def _completed(self, rest: bytes) -> bytes:
         if not self._partial:
             return rest
-        begun = b"".join(self._partial)
+        self._size -= len(self._partial)
+        self._partial += rest
+        whole = bytes(self._partial)
         self._partial.clear()
-        self._size -= len(begun)
-        return begun + rest
+        return whole
 
     def _grow(self, length: int) -> None:
         self._size += length

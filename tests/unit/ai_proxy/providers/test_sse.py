@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -122,3 +124,37 @@ def test_short_events_never_add_up_to_a_long_one() -> None:
     """The limit is one event's, and comments keep no memory."""
     assert len(parsed(*(b"data: " + b"x" * 80 + b"\n\n" for _ in range(50)), limit=100)) == 50
     assert parsed(*(b": ping\n" for _ in range(50)), limit=100) == []
+
+
+LONG = 1024 * 1024
+
+
+@pytest.mark.parametrize("end", [b"", b"\ndata:"], ids=["one line", "many lines"])
+def test_a_long_event_in_tiny_reads_takes_time_by_its_length(end: bytes) -> None:
+    """Some 0.3 s of CPU; to copy at each read what came before would take minutes."""
+    parser = SseParser(4 * LONG)
+    chunk = b"x" * (16 - len(end)) + end
+    before = time.thread_time()
+    assert parser.feed(b"data:") == []
+    for _ in range(4 * LONG // 16 - 1):
+        parser.feed(chunk)
+    ((_, data),) = parser.feed(b"\n\n")
+    assert time.thread_time() - before < 2
+    assert data.count(b"x") == (4 * LONG // 16 - 1) * (16 - len(end))
+
+
+@pytest.mark.parametrize("chunk", [b"xy", b"xy\ndata:", b"xy\ndata:" * 100])
+def test_a_long_event_in_tiny_reads_takes_memory_by_its_length(chunk: bytes) -> None:
+    """What is kept until its end, however small the reads or its lines are."""
+    size = LONG // 8
+    parser = SseParser(size)
+    tracemalloc.start()
+    try:
+        parser.feed(b"data:")
+        for _ in range(size // len(chunk) - 10):
+            parser.feed(bytes(bytearray(chunk)))
+        assert tracemalloc.get_traced_memory()[1] < 2 * size
+        assert len(parser.feed(b"\n\n")) == 1
+        assert tracemalloc.get_traced_memory()[1] < 5 * size
+    finally:
+        tracemalloc.stop()
