@@ -7,12 +7,16 @@ full-width, invisible or look-alike characters hide them.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from frontdesk.ai_proxy.answers.fold import fold, is_chinese, squeeze
 
-_GAP = r"[\W_]*"
+_GAPS = re.compile(r"[\W_]+")
+# What may not go on beside a word that begins or ends with a letter, or with a digit.
+_RUNS = {True: re.compile("[a-z]+"), False: re.compile("[0-9]+")}
 _DIGIT_WORDS = str.maketrans(
     "零一二三四五六七八九壹贰叁肆伍陆柒捌玖幺洞拐勾两", "01234567891234567891" + "0792"
 )
@@ -55,29 +59,56 @@ _ID = re.compile(r"(?<![a-z0-9])(?=[a-z_-]*[0-9])[a-z][a-z0-9_-]{4,}|[0-9]{5,}|[
 
 def find_word(text: str, words: Sequence[str]) -> str:
     """The first of `words` that stands in `text`, empty for none. A Latin word stands alone, not inside
-    another."""
+    another.
+
+    Nothing is compiled of what sellers wrote: a text without its gaps is looked through as it is.
+    """
     if not words:
         return ""
-    found = _pattern(tuple(words)).search(fold(text))
-    return words[int(found.lastgroup[1:])] if found and found.lastgroup else ""
+    folded = fold(text)
+    letters = _GAPS.sub("", folded)
+    places: list[int] = []
+    for word, sought, signs in _made(tuple(words)):
+        if not sought:
+            if signs and signs in folded:
+                return word
+        elif sought in letters:
+            if is_chinese(sought):
+                return word
+            places = places or [place for place, char in enumerate(folded) if char.isalnum()]
+            if _alone(sought, letters, folded, places):
+                return word
+    return ""
 
 
-# The longest lists take about 1.5 MB each.
-@lru_cache(64)
-def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?P<w{number}>{_one(word)})" for number, word in enumerate(words)))
+class _Word(NamedTuple):
+    """A blocked word: its letters and digits, and what it is when it has none."""
+
+    word: str
+    letters: str
+    signs: str
 
 
-def _one(word: str) -> str:
-    letters = squeeze(word)
-    if not letters:
-        return re.escape(fold(word).strip()) or r"(?!)"
-    spaced = _GAP.join(map(re.escape, letters))
-    if is_chinese(letters):
-        return spaced
-    start = r"(?<![a-z])" if letters[0].isalpha() else r"(?<![0-9])"
-    end = r"(?![a-z])" if letters[-1].isalpha() else r"(?![0-9])"
-    return start + spaced + end
+# The longest lists take about 0.1 MB each.
+@lru_cache(256)
+def _made(words: tuple[str, ...]) -> tuple[_Word, ...]:
+    return tuple(_Word(word, squeeze(word), fold(word).strip()) for word in words)
+
+
+def _alone(word: str, letters: str, folded: str, places: Sequence[int]) -> bool:
+    """Whether `word` stands somewhere in `letters`, whose `places` are in `folded`, with no letter beside its
+    first and last one; where it begins or ends with a digit, no digit."""
+    before, after = (_RUNS[char.isalpha()] for char in (word[0], word[-1]))
+    at = letters.find(word)
+    while at >= 0:
+        first, last = places[at], places[at + len(word) - 1]
+        inside = bool(first and before.fullmatch(folded[first - 1]))
+        if not inside and not after.match(folded, last + 1):
+            return True
+        # Inside a run of letters no word begins: a long one is not tried letter by letter.
+        run = before.match(folded, first) if inside else None
+        at = letters.find(word, max(at + 1, bisect_left(places, run.end()) if run else 0))
+    return False
 
 
 def has_contact(text: str) -> bool:

@@ -16,6 +16,8 @@ _SIGNS["，"] = ";"
 _SIGN = re.compile("|".join(map(re.escape, _SIGNS)))
 _INVISIBLE = ("Cf", "Mn", "Me", "Cc", "Co", "Cn")
 _CJK = "一-鿿"
+# Anything but what most is written in and what needs no look: it may be invisible, or a digit of some script.
+_ODD = re.compile(rf"[^\n -~{_CJK}、-〩ぁ-ゖァ-ヿᄀ-ᇿα-ωа-џ]")
 # As many characters one becomes at the most: U+FDFA is a sentence.
 _LONGEST = 18
 # Chinese is written without gaps; whoever makes some hides a word.
@@ -32,15 +34,18 @@ def fold(text: str) -> str:
     if text.isascii():
         return _BLANKS.sub(" ", "".join(char for char in text if char >= " " or char in "\t\n"))
     # Decomposed, so that a mark put upon a letter falls off; Chinese has none that would.
-    kept = []
-    for char in unicodedata.normalize("NFD", _SIGN.sub(lambda match: _SIGNS[match[0]], text)):
-        if char == "\n":
-            kept.append(char)
-        elif unicodedata.category(char) not in _INVISIBLE:
-            digit = unicodedata.digit(char, None)
-            kept.append(str(digit) if digit is not None and not char.isascii() else char)
-    plain = unicodedata.normalize("NFC", "".join(kept)).translate(_LOOKALIKES)
+    apart = unicodedata.normalize("NFD", _SIGN.sub(lambda match: _SIGNS[match[0]], text))
+    plain = unicodedata.normalize("NFC", _ODD.sub(_seen, apart)).translate(_LOOKALIKES)
     return _GAP.sub("", _BLANKS.sub(" ", plain))
+
+
+def _seen(odd: re.Match[str]) -> str:
+    """What is seen of a character: nothing, an ASCII digit, or itself."""
+    char = odd[0]
+    if unicodedata.category(char) in _INVISIBLE:
+        return ""
+    digit = unicodedata.digit(char, None)
+    return char if digit is None else str(digit)
 
 
 def bounded(text: str, most: int) -> str:
