@@ -11,6 +11,9 @@ from frontdesk.ai_proxy.answers.fold import fold
 from frontdesk.ai_proxy.answers.policy import Policy
 from frontdesk.ai_proxy.answers.prices import Kind, find_prices
 
+# Characters that are read, the newest: as many as one message has at the most.
+MOST = 2_000
+
 
 class Intent(StrEnum):
     """What a buyer wants; the values are those of a model's result."""
@@ -39,7 +42,7 @@ _TECHNICAL = re.compile(
 
 def guess(turns: Sequence[str]) -> Intent:
     """What the newest words of a buyer ask for."""
-    text = fold("\n".join(turns))
+    text = fold("\n".join(turns)[-MOST:])
     if _AFTER_SALE.search(text):
         return Intent.AFTER_SALE
     said = {price.kind for view in find_prices(text) for price in view}

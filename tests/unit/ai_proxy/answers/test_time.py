@@ -10,7 +10,7 @@ import pytest
 from frontdesk.ai_proxy.answers.bargain import Room, check_offer
 from frontdesk.ai_proxy.answers.filter import find_word, has_contact
 from frontdesk.ai_proxy.answers.fold import bounded, fold
-from frontdesk.ai_proxy.answers.intent import guess
+from frontdesk.ai_proxy.answers.intent import Intent, guess
 from frontdesk.ai_proxy.answers.prices import find_prices
 
 LENGTH = 12_000
@@ -28,6 +28,17 @@ def test_reading_takes_linear_time(piece: str) -> None:
     has_contact(text)
     find_word(text, ("转人工", "a b", "x1"))
     assert time.process_time() - started < 1.5
+
+
+@pytest.mark.parametrize("piece", ["a.", "五", "a@", "便宜点"])
+def test_an_intent_is_guessed_of_the_newest_words(piece: str) -> None:
+    """A buyer's twenty longest messages hold up nobody, and what was said last counts."""
+    turns = [piece * (2000 // len(piece))] * 20
+    started = time.process_time()
+    for _ in range(20):
+        guess(turns)
+    assert time.process_time() - started < 1
+    assert guess([*turns, "嗯" * 1000 + "支持退货吗"]) is Intent.AFTER_SALE
 
 
 def test_characters_that_become_sentences_are_not_read_at_length() -> None:
