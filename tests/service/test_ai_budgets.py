@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from frontdesk.ai_proxy.budgets import Budgets, Directories
 from frontdesk.ai_proxy.errors import BudgetExceeded
-from frontdesk.ai_proxy.model import Caller, Price, Usage
+from frontdesk.ai_proxy.model import Caller, Model, Price, Usage
 from frontdesk.ai_proxy.retention import Retention
 from frontdesk.api.ai.v1 import budget_service_pb2 as pb
 from frontdesk.api.events.v1.event_pb2 import Event
@@ -23,6 +23,9 @@ from frontdesk.kit.database import Database, DatabaseOptions
 from frontdesk.kit.errors import Poison, Unavailable
 from support.budgets import CALLER, DAY_S, YUAN, Broker, Replica, replicas
 from support.waiting import until
+
+DOLLARS = replace(YUAN, upstream_name="big-2", price=Price(completion=Decimal(2000), currency="USD"))
+LOCAL = replace(YUAN, upstream_name="big-3", price=Price())
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -104,13 +107,72 @@ async def test_every_currency_that_may_answer_is_set_aside(one: Replica) -> None
     await one.budget("1")
     await one.budget("5", currency="USD")
     await one.budget("4000", currency="tokens")
-    dollars = replace(YUAN, upstream_name="big-2", price=Price(completion=Decimal(2000), currency="USD"))
-    await one.budgets.reserve("a", CALLER, YUAN, 0, 1000, [(dollars, 1500)])
+    await one.budgets.reserve("a", CALLER, YUAN, 0, 1000, [(DOLLARS, 1500)])
     assert await one.state() == [("0", "1"), ("0", "3"), ("0", "1500")]
-    with pytest.raises(BudgetExceeded):
-        await one.budgets.reserve("b", CALLER, dollars, 0, 10, [(YUAN, 10)])
+    assert await one.budgets.reserve("b", CALLER, YUAN, 0, 10, [(DOLLARS, 20)]) == {"USD"}
+    assert await one.state() == [("0", "1"), ("0", "3.04"), ("0", "1520")]
+    await one.budgets.release("b")
     await one.settle("a", 900, cost=Decimal("1.8"), currency="USD")
     assert await one.state() == [("0", "0"), ("1.8", "0"), ("900", "0")]
+
+
+async def test_a_currency_without_room_is_left_out(one: Replica) -> None:
+    """In the order of the models; what all of them count in, tokens, refuses those that are too long."""
+    await one.budget("1", fallback_model="mini")
+    await one.budget("5", currency="USD")
+    await one.budget("3000", currency="tokens")
+    reserve = one.budgets.reserve
+    assert await reserve("a", CALLER, YUAN, 0, 1001, [(DOLLARS, 3001), (LOCAL, 1)]) == {""}
+    assert await one.state() == [("0", "0"), ("0", "0"), ("0", "1")]
+    assert await reserve("b", CALLER, DOLLARS, 0, 2499, [(YUAN, 600)]) == {"CNY", "USD"}
+    assert await one.state() == [("0", "0.6"), ("0", "4.998"), ("0", "2500")]
+    for first, second, fallback in ((YUAN, DOLLARS, "mini"), (DOLLARS, YUAN, "")):
+        with pytest.raises(BudgetExceeded) as caught:
+            await reserve("c", CALLER, first, 0, 500, [(second, 500)])
+        assert caught.value.facts["fallback_model"] == fallback
+    assert await one.state() == [("0", "0.6"), ("0", "4.998"), ("0", "2500")]
+
+
+async def test_calls_that_race_for_several_currencies_pass_no_budget(two: list[Replica]) -> None:
+    """Of fifty at once, each with models of several currencies: what is set aside is what they were told, and
+    no more than there is; nor is what they use of it."""
+    limits = {"CNY": Decimal(12), "USD": Decimal(9), "tokens": Decimal(16_000)}
+    for currency, limit in limits.items():
+        await two[0].budget(str(limit), currency=currency)
+    chance = random.Random(11)
+    told: dict[str, dict[str, int]] = {}
+
+    async def call(number: int) -> None:
+        models = chance.sample((YUAN, DOLLARS, LOCAL), chance.randint(1, 3))
+        tokens = {model.price.currency: chance.randint(1, 1500) for model in models}
+        asked = [(model, tokens[model.price.currency]) for model in models]
+        with contextlib.suppress(BudgetExceeded):
+            kept = await two[number % 2].budgets.reserve(f"c{number}", CALLER, *_first(asked))
+            told[f"c{number}"] = {currency: tokens[currency] for currency in kept}
+
+    def sums() -> list[Decimal]:
+        yuan, dollars = (sum(kept.get(currency, 0) for kept in told.values()) for currency in ("CNY", "USD"))
+        most = sum(max(kept.values()) for kept in told.values())
+        return [Decimal(yuan) / 1000, Decimal(dollars) / 500, Decimal(most)]
+
+    await asyncio.gather(*(call(number) for number in range(50)))
+    assert [Decimal(reserved) for _, reserved in await two[1].state()] == sums()
+    assert all(held <= limit for held, limit in zip(sums(), limits.values(), strict=True))
+    assert {len(kept) for kept in told.values()} >= {1, 2}
+    assert len(told) < 50
+    for name, kept in told.items():
+        currency = chance.choice(sorted(kept))
+        cost = {"CNY": Decimal(kept[currency]) / 1000, "USD": Decimal(kept[currency]) / 500}.get(currency)
+        await two[0].settle(name, kept[currency], cost=cost, currency=currency)
+    state = await two[1].state()
+    assert [Decimal(reserved) for _, reserved in state] == [0, 0, 0]
+    assert all(0 < Decimal(spent) <= limit for (spent, _), limit in zip(state, limits.values(), strict=True))
+
+
+def _first(asked: list[tuple[Model, int]]) -> tuple[Model, int, int, list[tuple[Model, int]]]:
+    """The models of a call as `reserve` takes them."""
+    (model, tokens), *others = asked
+    return model, 0, tokens, others
 
 
 async def test_a_cost_that_is_none_is_in_the_log_all_the_same(one: Replica) -> None:

@@ -55,9 +55,9 @@ class Wired:
     async def settled(self) -> tuple[str, str]:
         """What was used and set aside when every event was counted."""
         await self.completions.close()
-        await self.replica.writer.store([message.payload for message in self.replica.broker.published])
-        (state,) = await self.replica.state()
-        return state
+        events = [event for event in self.replica.broker.events if event.HasField("usage")]
+        await self.replica.writer.store([event.SerializeToString() for event in events])
+        return (await self.replica.state())[0]
 
 
 @asynccontextmanager
@@ -88,6 +88,29 @@ async def test_fifty_calls_that_race_use_no_more_than_the_budget(url: str) -> No
         assert await bench.settled() == ("10", "0")
         rows = await bench.replica.rows()
         assert sorted(row.code for row in rows) == ["OK"] * 10 + ["RESOURCE_EXHAUSTED"] * 40
+
+
+async def test_a_used_up_currency_leaves_the_rest_of_the_chain(url: str) -> None:
+    """Fifty calls at once, twice: ten use one of ten yuan each, then ten one of ten dollars."""
+    async with wired(url) as bench:
+        dollars = Price(completion=Decimal(1000), currency="USD")
+        other = provider("b", Model("default", "n", price=dollars, max_tokens=1000), priority=1)
+        bench.providers = (*bench.providers, other)
+        await bench.replica.budget("10")
+        await bench.replica.budget("10", currency="USD")
+        used = Usage(prompt_tokens=5, completion_tokens=1000)
+        for name in ("a", "b"):
+            for _ in range(50):
+                bench.adapter.plays(name, [[Delta("x")], [Finish(FinishReason.LENGTH, used)]])
+        for spent, asked in (("0", ["a"] * 10), ("10", ["a"] * 10 + ["b"] * 10)):
+            results = await asyncio.gather(*(bench.streamed() for _ in range(50)), return_exceptions=True)
+            assert results.count(None) == 10
+            assert sum(isinstance(one, BudgetExceeded) for one in results) == 40
+            assert bench.adapter.asked == asked
+            await bench.settled()
+            assert await bench.replica.state() == [("10", "0"), (spent, "0")]
+        rows = await bench.replica.rows()
+        assert sorted(row.currency for row in rows if row.code == "OK") == ["CNY"] * 10 + ["USD"] * 10
 
 
 async def test_callers_who_leave_give_back_what_they_did_not_use(url: str) -> None:

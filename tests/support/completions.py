@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -142,9 +142,11 @@ class ScriptedShop:
 
 @dataclass
 class Ledger:
-    """Budgets that refuse the models they are told to, and a log that keeps what was recorded."""
+    """Budgets that refuse the models they are told to and have no room in some currencies, and a log that
+    keeps what was recorded."""
 
     refused: dict[str, str] = field(default_factory=dict)
+    used_up: set[str] = field(default_factory=set)
     reserved: list[tuple[str, str, int, int]] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
     spent: list[SpendRecord] = field(default_factory=list)
@@ -160,14 +162,17 @@ class Ledger:
         prompt_tokens: int,
         completion_tokens: int,
         others: Sequence[tuple[Model, int]] = (),
-    ) -> None:
+    ) -> Collection[str]:
         if self.before_reserving is not None:
             await self.before_reserving()
-        if model.name in self.refused:
-            fallback = self.refused[model.name]
+        asked = [(model, completion_tokens), *others]
+        kept = [one for one in asked if one[0].price.currency not in self.used_up]
+        if model.name in self.refused or not kept:
+            fallback = self.refused.get(model.name, "")
             raise BudgetExceeded("used up", budget_id="b", scope="organization", fallback_model=fallback)
-        for one, tokens in ((model, completion_tokens), *others):
+        for one, tokens in kept:
             self.reserved.append((call_id, one.upstream_name, prompt_tokens, tokens))
+        return {one.price.currency for one, _ in kept}
 
     async def release(self, call_id: str) -> None:
         self.released.append(call_id)

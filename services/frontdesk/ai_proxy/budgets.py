@@ -5,7 +5,8 @@ asked for, as far as they count the currency it is priced in, or tokens. What it
 in all of them or in none. Calls that come together share one transaction, which holds the budgets' rows, so
 that replicas that race for the last of a budget meet at its row. spend_writer.py settles.
 
-Where providers of several currencies may answer, it is set aside in each, and counts in the one that it cost.
+Where providers of several currencies may answer, it is set aside in each that has room, and counts in the one
+that it cost; those of a currency without room are not asked.
 A call without a reservation (its budget was made after it began) counts as used when it is settled. A
 reservation that nobody settles expires: it counts as used. That changes nothing for the next call, as used
 and set aside weigh the same, so expiry waits for whoever settles or lists.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -79,10 +80,10 @@ class BudgetLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Reserve:
-    """What one call can use at most, by budget."""
+    """What one call can use at most: for each currency, by budget."""
 
     call_id: str
-    amounts: tuple[tuple[str, Decimal], ...]
+    amounts: Mapping[str, Mapping[str, Decimal]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ class Budgets:
         self._limits = limits = limits or BudgetLimits()
         self._admit = admit
         self._telling: asyncio.Task[None] | None = None
-        self._wishes: Batcher[_Wish, None] = Batcher(
+        self._wishes: Batcher[_Wish, Collection[str]] = Batcher(
             self._handle, max_size=limits.batch, max_pending=limits.waiting, gather_s=0
         )
 
@@ -134,29 +135,30 @@ class Budgets:
         prompt_tokens: int,
         completion_tokens: int,
         others: Sequence[tuple[Model, int]] = (),
-    ) -> None:
+    ) -> Collection[str]:
         """Set aside what a call can use at most; `call_id` is new, or was refused or released before.
 
         `others` are models of other currencies that may answer in its place, with the tokens of their answer.
-        Raises BudgetExceeded, when nothing was set aside, with `budget_id`, `scope` and `fallback_model` (the
-        model to ask instead, may be empty) among its facts. A fall-back is a call as any other: it must find
-        room too. Raises Unavailable when the database is away.
+        Returns the currencies of the models whose budgets have room: these may be asked. Raises
+        BudgetExceeded when there are none, and then has set nothing aside: of the first model, with
+        `budget_id`, `scope` and `fallback_model` (the model to ask instead, may be empty) among its facts. A
+        fall-back is a call as any other: it must find room too. Raises Unavailable when the database is away.
         """
         self._admit()
         directory = await self._directories.get(caller.organization_id)
-        amounts: dict[str, Decimal] = {}
+        amounts: dict[str, dict[str, Decimal]] = {}
         for one, answer_tokens in ((model, completion_tokens), *others):
             price = one.price
             cost = rounded(price.cost(Usage(prompt_tokens, answer_tokens)))
             tokens = Decimal(prompt_tokens + answer_tokens)
-            for budget in directory.covering(caller.account_id, caller.api_key_id, one.name, price.currency):
-                amount = tokens if budget.currency == TOKENS else cost
-                amounts[budget.budget_id] = max(amount, amounts.get(budget.budget_id, amount))
-        if not amounts:
-            return
-        wish = _Reserve(call_id, tuple(amounts.items()))
+            covering = directory.covering(caller.account_id, caller.api_key_id, one.name, price.currency)
+            amounts[price.currency] = {
+                budget.budget_id: tokens if budget.currency == TOKENS else cost for budget in covering
+            }
+        if not any(amounts.values()):
+            return amounts.keys()
         try:
-            await self._wishes.submit(wish)
+            return await self._wishes.submit(_Reserve(call_id, amounts))
         except asyncio.CancelledError:
             # It may be in a batch already; behind it in the queue comes that nothing was used.
             tasks.background(self._release_quietly(call_id))
@@ -181,10 +183,13 @@ class Budgets:
         if self._telling is not None:
             await asyncio.wait((self._telling,))
 
-    async def _handle(self, wishes: list[_Wish]) -> Sequence[Exception | None]:
+    async def _handle(self, wishes: list[_Wish]) -> Sequence[Exception | Collection[str]]:
         now = self._clock.now_ms()
         releases = [wish.call_id for wish in wishes if isinstance(wish, _Release)]
-        wanted = {budget_id for wish in wishes if isinstance(wish, _Reserve) for budget_id, _ in wish.amounts}
+        reserves = [wish for wish in wishes if isinstance(wish, _Reserve)]
+        wanted = {
+            budget_id for wish in reserves for amounts in wish.amounts.values() for budget_id in amounts
+        }
         async with self._database.write() as connection:
             held = await reservations_of(connection, releases)
             standings = await lock_standings(connection, wanted.union(key[1] for key in held), now)
@@ -198,25 +203,37 @@ class Budgets:
         self._tell(standings.values())
         return results
 
-    def _grant(self, work: _Round, wish: _Wish, now_ms: int) -> Exception | None:
+    def _grant(self, work: _Round, wish: _Wish, now_ms: int) -> Exception | Collection[str]:
         if isinstance(wish, _Release):
             _give_back(work, wish.call_id)
-            return None
-        wanted = [
-            (work.standings[budget_id], amount)
-            for budget_id, amount in wish.amounts
-            if budget_id in work.standings and not work.standings[budget_id].budget.disabled
-        ]
-        full = [standing for standing, amount in wanted if not standing.has_room(amount)]
-        if full:
-            for standing in full:
-                standing.refuse()
-            return _exceeded(full, now_ms)
+            return ()
+        paid: set[str] = set()
+        held: dict[str, Decimal] = {}
+        exceeded: BudgetExceeded | None = None
+        for currency, amounts in wish.amounts.items():
+            # One model will answer: a budget that counts several sets aside for the dearest.
+            wanted = {
+                budget_id: max(amount, held.get(budget_id, amount))
+                for budget_id, amount in amounts.items()
+                if budget_id in work.standings and not work.standings[budget_id].budget.disabled
+            }
+            standings = ((work.standings[budget_id], amount) for budget_id, amount in wanted.items())
+            full = [standing for standing, amount in standings if not standing.has_room(amount)]
+            if full:
+                for standing in full:
+                    standing.refuse()
+                exceeded = exceeded or _exceeded(full, now_ms)
+            else:
+                paid.add(currency)
+                held |= wanted
+        if exceeded and not paid:
+            return exceeded
         expires = now_ms + self._limits.reservation_ms
         work.made[wish.call_id] = [
-            standing.set_aside(wish.call_id, amount, expires) for standing, amount in wanted
+            work.standings[budget_id].set_aside(wish.call_id, amount, expires)
+            for budget_id, amount in held.items()
         ]
-        return None
+        return paid
 
     def _tell(self, standings: Collection[Standing]) -> None:
         """Tell people that calls are refused, without making the callers wait for it."""

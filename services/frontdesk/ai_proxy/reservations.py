@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 from typing import Protocol
 
@@ -23,8 +23,9 @@ class Reserves(Protocol):
         prompt_tokens: int,
         completion_tokens: int,
         others: Sequence[tuple[Model, int]] = (),
-    ) -> None:
-        """Raises BudgetExceeded, and then has set nothing aside."""
+    ) -> Collection[str]:
+        """The currencies of the models that there is room for. Raises BudgetExceeded when there is none, and
+        then has set nothing aside."""
         ...
 
     async def release(self, call_id: str) -> None:
@@ -75,7 +76,10 @@ class Reservations:
             if known is None or (cost, most) > known[:2]:
                 dearest[model.price.currency] = (cost, most, model)
         (model, most), *others = ((model, most) for _, most, model in dearest.values())
-        await self._budgets.reserve(call.call_id, call.caller, model, prompt_tokens, most, others)
+        paid = await self._budgets.reserve(call.call_id, call.caller, model, prompt_tokens, most, others)
+        # Whoever is paid from a budget without room is not asked.
+        candidates = call.course.candidates
+        call.course.candidates = [one for one in candidates if one.model.price.currency in paid]
 
     async def release(self, call: Call) -> None:
         """Nothing was used. Raises Unavailable; what is recorded of the call settles it too."""

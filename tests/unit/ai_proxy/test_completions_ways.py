@@ -54,6 +54,17 @@ SMALL = provider("small", Model("default", "small-model", price=PRICE, max_token
 CHEAP = provider("cheap", Model("cheap", "cheap-model", price=PRICE))
 
 
+def yuan_and_dollars() -> Bench:
+    """Two providers of a model, the first choice paid in yuan, the other in dollars."""
+    dollars = Price(prompt=Decimal(20), completion=Decimal(80), currency="USD")
+    return Bench(
+        provider("yuan", Model("default", "yuan", price=PRICE)),
+        provider("dollars", Model("default", "dollars", price=dollars), priority=1),
+        CHEAP,
+        budgets=1,
+    )
+
+
 async def test_the_dearest_provider_is_reserved() -> None:
     """Whoever answers in the end, no budget is exceeded by it."""
     bench = Bench(SMALL, DEAR, budgets=1)
@@ -65,14 +76,37 @@ async def test_the_dearest_provider_is_reserved() -> None:
 
 async def test_each_currency_is_reserved() -> None:
     """Budgets count one: a provider that costs less in another must not be left out of its own."""
-    dollars = Price(prompt=Decimal(20), completion=Decimal(80), currency="USD")
-    bench = Bench(
-        provider("yuan", Model("default", "yuan", price=PRICE)),
-        provider("dollars", Model("default", "dollars", price=dollars), priority=1),
-        budgets=1,
-    )
+    bench = yuan_and_dollars()
     await bench.completions.complete(CALLER, "", PROMPT)
     assert [name for _, name, _, _ in bench.ledger.reserved] == ["yuan", "dollars"]
+
+
+@pytest.mark.parametrize(("used_up", "left"), [("CNY", "dollars"), ("USD", "yuan")])
+async def test_a_used_up_currency_leaves_the_others(used_up: str, left: str) -> None:
+    """Who is paid in it is not asked, whatever the others say; nothing is set aside in it."""
+    bench = yuan_and_dollars()
+    bench.ledger.used_up = {used_up}
+    _, outcome = await bench.streamed()
+    assert (outcome.provider, [entry[1] for entry in bench.ledger.reserved]) == (left, [left])
+    bench.adapter.plays(left, [AWAY], [AWAY])
+    task = asyncio.create_task(bench.streamed())
+    await bench.clock.advance(10)
+    with pytest.raises(UpstreamUnavailable):
+        await task
+    assert bench.adapter.asked == [left] * 3
+    bench.quiet()
+
+
+async def test_only_without_any_currency_a_call_is_refused() -> None:
+    """Or turns to the budget's cheaper model."""
+    bench = yuan_and_dollars()
+    bench.ledger.used_up = {"CNY", "USD"}
+    with pytest.raises(BudgetExceeded):
+        await bench.streamed()
+    bench.ledger.used_up = set()
+    bench.ledger.refused = {"default": "cheap"}
+    assert (await bench.streamed())[1].model == "cheap-model"
+    assert bench.adapter.asked == ["cheap"]
 
 
 @pytest.mark.parametrize(("asked", "reserved"), [(None, 100), (50, 50), (4000, 100)])
