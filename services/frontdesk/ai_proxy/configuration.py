@@ -3,10 +3,12 @@
 Every change raises the organization's `config_version` in its own transaction. What is cached is used for
 `fresh_s` without asking; then the next call compares the version. So a change takes effect on every replica
 within that time, and a busy organization costs one small query in it. Calls that come together share one.
+What of one organization can't be read is that organization's trouble alone.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -15,11 +17,14 @@ from typing import Generic, TypeVar
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from frontdesk.ai_proxy.tables import organizations
+from frontdesk.ai_proxy.tables import UNREADABLE, organizations
 from frontdesk.kit.batch import Batcher
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.database import Database, any_of
+from frontdesk.kit.errors import FrontdeskError
 from frontdesk.kit.upserts import insert_ignoring
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Load = Callable[[AsyncConnection, str], Awaitable[T]]
@@ -51,15 +56,16 @@ class Configuration(Generic[T]):
         self._reads: Batcher[str, T] = Batcher(self._read, gather_s=0)
 
     async def get(self, organization_id: str) -> T:
-        """What holds now, or did `fresh_s` ago; raises Unavailable when the database is away."""
+        """What holds now, or did `fresh_s` ago; raises Unavailable when the database is away, FrontdeskError
+        when it holds what can't be read."""
         known = self._cached.get(organization_id)
         if known is not None and self._clock.monotonic() < known.fresh_until:
             return known.value
         return await self._reads.submit(organization_id)
 
-    async def _read(self, organization_ids: list[str]) -> Sequence[T]:
+    async def _read(self, organization_ids: list[str]) -> Sequence[T | Exception]:
         wanted = set(organization_ids)
-        found: dict[str, T] = {}
+        found: dict[str, T | Exception] = {}
         fresh_until = self._clock.monotonic() + self._fresh_s
         async with self._database.read() as connection:
             rows = await connection.execute(_VERSIONS, {"ids": sorted(wanted)})
@@ -68,8 +74,12 @@ class Configuration(Generic[T]):
                 version = versions.get(organization_id, 0)
                 known = self._cached.get(organization_id)
                 if known is None or known.version != version:
-                    known = _Known(version, await self._load(connection, organization_id))
-                    self._cached[organization_id] = known
+                    try:
+                        value = await self._load(connection, organization_id)
+                    except UNREADABLE as error:
+                        found[organization_id] = _unreadable(organization_id, error)
+                        continue
+                    known = self._cached[organization_id] = _Known(version, value)
                 known.fresh_until = fresh_until
                 self._cached.move_to_end(organization_id)
                 found[organization_id] = known.value
@@ -80,6 +90,12 @@ class Configuration(Generic[T]):
     async def close(self) -> None:
         """Finish what is read."""
         await self._reads.close()
+
+
+def _unreadable(organization_id: str, error: Exception) -> FrontdeskError:
+    # By its kind alone: the error's own text may quote what a seller wrote.
+    log.error("what organization %s set up can't be read: %s", organization_id, type(error).__name__)
+    return FrontdeskError("what the organization set up can't be read")
 
 
 async def change_configuration(connection: AsyncConnection, organization_id: str) -> None:

@@ -6,6 +6,7 @@ so that two replicas never wait for each other. Reservations are only touched by
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,6 +23,8 @@ from frontdesk.ai_proxy.tables import budgets, reservations
 from frontdesk.api.ai.v1 import budget_service_pb2 as pb
 from frontdesk.kit.database import any_of
 from frontdesk.kit.errors import InvalidArgument
+
+log = logging.getLogger(__name__)
 
 # Expired reservations that one transaction counts; the rest is for the next one.
 MOST_EXPIRED = 500
@@ -120,15 +123,23 @@ class Directory:
 
 
 async def load_budgets(connection: AsyncConnection, organization_id: str) -> tuple[BudgetDefinition, ...]:
-    """Every budget of an organization, those that are switched off too."""
+    """Every budget of an organization that this version knows, those that are switched off too."""
     rows = await connection.execute(_OF_ORGANIZATION, {"organization": organization_id})
-    return tuple(definition_from_row(row) for row in rows)
+    return tuple(definition_from_row(row) for row in rows if _is_known(row))
 
 
 async def read_standings(connection: AsyncConnection, organization_id: str) -> list[Standing]:
-    """Every budget of an organization with what was used, as last written."""
+    """Every budget of an organization that this version knows, with what was used, as last written."""
     rows = await connection.execute(_OF_ORGANIZATION, {"organization": organization_id})
-    return [standing_from_row(row) for row in rows]
+    return [standing_from_row(row) for row in rows if _is_known(row)]
+
+
+def _is_known(row: Any) -> bool:
+    """Whether this version can count a budget that a replica of a newer one may have written."""
+    if row.scope in _SCOPE_NUMBERS and row.period in _PERIOD_NUMBERS:
+        return True
+    log.warning("budget %s is left out: this version does not know its scope or period", row.budget_id)
+    return False
 
 
 async def lock_standings(

@@ -6,6 +6,7 @@ A provider's body is JSON: kind, base_url, models, priority, weight, limits, dis
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Mapping
@@ -14,13 +15,14 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
+from google.protobuf.message import Message
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from frontdesk.ai_proxy.model import OFFLINE, Model, Price, Provider, ProviderLimits
-from frontdesk.ai_proxy.tables import providers
+from frontdesk.ai_proxy.tables import UNREADABLE, providers
 from frontdesk.api.ai.v1 import provider_service_pb2 as pb
-from frontdesk.kit.errors import InvalidArgument
+from frontdesk.kit.errors import FrontdeskError, InvalidArgument
 from frontdesk.kit.secrets import SecretBox, SecretError
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,10 @@ class LimitDefaults:
     attempts: int = 2
 
 
+class UnreadableProvider(FrontdeskError):
+    """A stored provider can't be used; the message says why and holds nothing of what it said."""
+
+
 def key_context(provider_id: str) -> str:
     """What a provider's encrypted key is bound to."""
     return f"providers:api_key:{provider_id}"
@@ -74,22 +80,32 @@ def key_context(provider_id: str) -> str:
 async def load_providers(
     connection: AsyncConnection, organization_id: str, secrets: SecretBox, defaults: LimitDefaults
 ) -> tuple[Provider, ...]:
-    """An organization's providers whose keys can be read, by priority and name."""
+    """An organization's providers by priority and name; one that can't be read is left out."""
     rows = await connection.execute(select(providers).where(providers.c.organization_id == organization_id))
     found = []
     for row in rows:
         try:
             found.append(provider_from_row(row, secrets, defaults))
-        except SecretError as error:
-            # One key that can't be read must not take the other providers along.
-            log.error("provider %s is left out: %s", row.provider_id, error.message)
+        except UnreadableProvider as error:
+            # It must not take the other providers along.
+            log.warning("provider %s is left out: %s", row.provider_id, error.message)
     return tuple(sorted(found, key=lambda provider: (provider.priority, provider.name)))
 
 
 def provider_from_row(row: Row[tuple[Any, ...]], secrets: SecretBox, defaults: LimitDefaults) -> Provider:
-    """A stored provider; raises SecretError when its key can't be read."""
+    """A stored provider; raises UnreadableProvider. Fields that this version does not know are left out."""
+    try:
+        key = secrets.decrypt_text(row.api_key, key_context(row.provider_id)) if row.api_key else ""
+        return _provider(row, key, defaults)
+    except SecretError as error:
+        raise UnreadableProvider(error.message) from error
+    except UNREADABLE as error:
+        # By its kind alone: the error's own text may quote what is in the row.
+        raise UnreadableProvider(f"its row can't be read ({type(error).__name__})") from None
+
+
+def _provider(row: Row[tuple[Any, ...]], key: str, defaults: LimitDefaults) -> Provider:
     body = row.body
-    key = secrets.decrypt(row.api_key, key_context(row.provider_id)).decode() if row.api_key else ""
     return Provider(
         provider_id=row.provider_id,
         organization_id=row.organization_id,
@@ -202,21 +218,34 @@ def server_of(base_url: str) -> tuple[str, str, int]:
 
 
 def row_to_proto(row: Row[tuple[Any, ...]]) -> pb.Provider:
-    """A stored provider as callers see it: without its key."""
-    body = row.body
-    return pb.Provider(
+    """A stored provider as callers see it: without its key, without fields that this version does not know,
+    and with little more than its name when the rest can't be read."""
+    provider = pb.Provider(
         provider_id=row.provider_id,
         organization_id=row.organization_id,
         name=row.name,
+        has_api_key=bool(row.api_key),
+    )
+    with contextlib.suppress(*UNREADABLE):
+        provider.MergeFrom(_body_to_proto(row.body))
+    return provider
+
+
+def _body_to_proto(body: Mapping[str, Any]) -> pb.Provider:
+    return pb.Provider(
         kind=_KIND_NUMBERS.get(body["kind"], pb.PROVIDER_KIND_UNSPECIFIED),
         base_url=body["base_url"],
-        has_api_key=bool(row.api_key),
-        models=[pb.Model(**model) for model in body["models"]],
+        models=[pb.Model(**_known(pb.Model, model)) for model in body["models"]],
         priority=body["priority"],
         weight=body["weight"],
-        limits=pb.ProviderLimits(**body["limits"]),
+        limits=pb.ProviderLimits(**_known(pb.ProviderLimits, body["limits"])),
         disabled=body["disabled"],
     )
+
+
+def _known(kind: type[Message], body: Mapping[str, Any]) -> dict[str, Any]:
+    names = kind.DESCRIPTOR.fields_by_name
+    return {name: value for name, value in body.items() if name in names}
 
 
 def _model_to_body(model: pb.Model, prefix: str) -> dict[str, Any]:

@@ -23,6 +23,9 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+# What a row raises that can't be made sense of, as one of another version; nothing that the database raises.
+UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+
 
 def _id(name: str, *, primary_key: bool = False, nullable: bool = False) -> Column[str]:
     return Column(name, String(128), primary_key=primary_key, nullable=nullable)

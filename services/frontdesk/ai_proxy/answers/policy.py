@@ -114,9 +114,9 @@ async def load_policies(connection: AsyncConnection, organization_id: str) -> tu
 
 
 def policy_from_row(row: Any) -> StoredPolicy:
-    """A stored policy."""
+    """A stored policy; a field of a newer version, which a replica of it may have written, is left out."""
     body: dict[str, Any] = {
-        name: tuple(value) if name in LISTS else value for name, value in row.body.items()
+        name: tuple(value) if name in LISTS else value for name, value in row.body.items() if name in SAID
     }
     return StoredPolicy(row.organization_id, row.account_id, row.item_id, **body)
 

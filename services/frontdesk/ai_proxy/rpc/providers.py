@@ -17,6 +17,7 @@ from frontdesk.ai_proxy.model import Caller, Outcome, Provider, new_id
 from frontdesk.ai_proxy.router import Router
 from frontdesk.ai_proxy.stored_providers import (
     LimitDefaults,
+    UnreadableProvider,
     body_from_proto,
     check_key,
     check_provider_name,
@@ -39,7 +40,7 @@ from frontdesk.kit.errors import (
     NotFound,
     Unavailable,
 )
-from frontdesk.kit.secrets import SecretBox, SecretError
+from frontdesk.kit.secrets import SecretBox
 
 MOST_PROVIDERS = 100
 _ID_LENGTH = 128
@@ -51,6 +52,8 @@ _ADVICE: tuple[tuple[type[FrontdeskError], str], ...] = (
     (DeadlineExceeded, "Check its address, or give it more time."),
     (Unavailable, "Check its address, or try again later."),
 )
+# What a test of a provider tells in its response.
+_TELLS = (UnreadableProvider, Unavailable, UpstreamMisconfigured, UpstreamRefused, UpstreamLimited)
 
 
 class Probes(Protocol):
@@ -128,10 +131,9 @@ class ProviderServicer(ProviderServiceServicer):
             rows = await connection.execute(
                 select(providers).where(providers.c.organization_id == organization_id)
             )
-            found = sorted(rows, key=lambda row: (row.body["priority"], row.name))
+            found = sorted(map(row_to_proto, rows), key=lambda one: (one.priority, one.name))
         return pb.ListProvidersResponse(
-            providers=[row_to_proto(row) for row in found],
-            states=self._states([row.provider_id for row in found]),
+            providers=found, states=self._states([one.provider_id for one in found])
         )
 
     async def UpdateProvider(
@@ -180,7 +182,7 @@ class ProviderServicer(ProviderServiceServicer):
                 operation="embed" if candidate.model.embeds else "complete",
             )
             await self._probes.probe(caller, candidate, self._probe_s)
-        except (SecretError, Unavailable, UpstreamMisconfigured, UpstreamRefused, UpstreamLimited) as failed:
+        except _TELLS as failed:
             error = failed
         return pb.TestProviderResponse(
             ok=error is None,
