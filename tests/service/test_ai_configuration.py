@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from frontdesk.ai_proxy.configuration import Configuration, change_configuration
+from frontdesk.ai_proxy.configuration import Configuration
 from frontdesk.ai_proxy.service import VERSIONS
 from frontdesk.ai_proxy.shop import shop_loader
 from frontdesk.ai_proxy.stored_providers import LimitDefaults, body_from_proto, row_to_proto
@@ -19,7 +20,7 @@ from frontdesk.ai_proxy.tables import budgets, policies, providers
 from frontdesk.api.ai.v1 import provider_service_pb2 as pb
 from frontdesk.kit.clock import ManualClock
 from frontdesk.kit.database import Database, DatabaseOptions
-from frontdesk.kit.errors import FrontdeskError
+from frontdesk.kit.errors import FrontdeskError, InvalidArgument
 from frontdesk.kit.migrations import migrate
 from frontdesk.kit.secrets import SecretBox, generate_key
 
@@ -34,25 +35,73 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     await database.close()
 
 
+class Replica(Configuration[int]):
+    """Counts what it loads: the value of an organization is which load it was."""
+
+    def __init__(self, database: Database, clock: ManualClock) -> None:
+        super().__init__(database, self._count, clock)
+        self.loads: list[str] = []
+        self.gates: list[asyncio.Event] = []
+
+    async def _count(self, connection: AsyncConnection, organization_id: str) -> int:
+        self.loads.append(organization_id)
+        number = len(self.loads)
+        if self.gates:
+            await self.gates.pop().wait()
+        return number
+
+
 async def test_a_change_counts_within_its_time(database: Database) -> None:
-    """Nobody looks while what is known is fresh; then one look sees the change of that organization."""
-    loads: list[str] = []
-
-    async def load(connection: AsyncConnection, organization_id: str) -> int:
-        loads.append(organization_id)
-        return len(loads)
-
+    """Nobody looks while what is known is fresh; then one look sees what another replica changed of that
+    organization."""
     clock = ManualClock()
-    configuration = Configuration(database, load, clock, fresh_s=1.0)
-    assert [await configuration.get("a"), await configuration.get("b")] == [1, 2]
-    async with database.write() as connection:
-        await change_configuration(connection, "a")
-    assert await configuration.get("a") == 1
+    one, other = Replica(database, clock), Replica(database, clock)
+    assert [await one.get("a"), await one.get("b")] == [1, 2]
+    async with other.change("a"):
+        pass
+    assert await one.get("a") == 1
     await clock.advance(1.0)
-    assert [await configuration.get("a"), await configuration.get("b")] == [3, 2]
-    assert loads == ["a", "b", "a"]
+    assert [await one.get("a"), await one.get("b")] == [3, 2]
+    assert one.loads == ["a", "b", "a"]
     await clock.advance(1.0)
-    assert await configuration.get("a") == 3
+    assert await one.get("a") == 3
+
+
+async def test_an_own_change_counts_at_once(database: Database) -> None:
+    """Also where it is made while what was before is being read; one that is rolled back changes nothing."""
+    replica = Replica(database, ManualClock())
+    assert [await replica.get("a"), await replica.get("b")] == [1, 2]
+    async with replica.change("a"):
+        pass
+    assert [await replica.get("a"), await replica.get("b")] == [3, 2]
+    with contextlib.suppress(InvalidArgument):
+        async with replica.change("a"):
+            raise InvalidArgument("name", "is wrong")
+    assert await replica.get("a") == 3
+    gate = asyncio.Event()
+    replica.gates = [gate]
+    before = asyncio.create_task(replica.get("c"))
+    while replica.gates:
+        await asyncio.sleep(0)
+    async with replica.change("c"):
+        pass
+    gate.set()
+    assert [await before, await replica.get("c"), await replica.get("c")] == [4, 5, 5]
+
+
+async def test_a_look_for_the_latest_is_bounded(database: Database) -> None:
+    """It sees what another replica changed a tenth of a second later, however often somebody looks."""
+    clock = ManualClock()
+    one, other = Replica(database, clock), Replica(database, clock)
+    assert await one.get("a") == 1
+    async with other.change("a"):
+        pass
+    assert [await one.latest("a") for _ in range(3)] == [1, 1, 1]
+    await clock.advance(0.1)
+    assert [await one.get("a"), await one.latest("a"), await one.get("a")] == [1, 2, 2]
+    async with other.change("a"):
+        pass
+    assert await one.latest("a") == 2
 
 
 async def test_what_one_set_up_wrong_touches_no_other(

@@ -43,6 +43,12 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     await database.close()
 
 
+def servicer(database: Database, limit: int = 100) -> PolicyServicer:
+    """One that nobody else reads after."""
+    clock = ManualClock()
+    return PolicyServicer(database, Configuration(database, load_policies, clock), clock, limit)
+
+
 def policy(account_id: str = "", item_id: str = "", **said: Any) -> pb.SetPolicyRequest:
     """A request of SetPolicy."""
     return pb.SetPolicyRequest(policy=pb.Policy(account_id=account_id, item_id=item_id, **said))
@@ -50,7 +56,7 @@ def policy(account_id: str = "", item_id: str = "", **said: Any) -> pb.SetPolicy
 
 async def test_policies_are_set_read_listed_and_deleted(database: Database) -> None:
     """A manager writes, an agent reads; what is set again is replaced, what is deleted says nothing."""
-    service = PolicyServicer(database, ManualClock())
+    service = servicer(database)
     with caller("manager"):
         await service.SetPolicy(policy(max_rounds=3, persona="shop"), CONTEXT)
         await service.SetPolicy(policy("a1", persona="account"), CONTEXT)
@@ -84,7 +90,7 @@ async def test_policies_are_set_read_listed_and_deleted(database: Database) -> N
 
 async def test_roles_organizations_and_limits(database: Database) -> None:
     """An agent may not write, nobody reads another organization's, and there are only so many."""
-    service = PolicyServicer(database, ManualClock(), limit=2)
+    service = servicer(database, limit=2)
     with caller("agent"), pytest.raises(PermissionDenied):
         await service.SetPolicy(policy(), CONTEXT)
     with caller("agent"), pytest.raises(PermissionDenied):
@@ -109,10 +115,8 @@ async def test_roles_organizations_and_limits(database: Database) -> None:
 async def test_a_change_counts_from_the_next_answer(database: Database) -> None:
     """The cached configuration is read anew after a change, and a refused one changes nothing."""
     clock = ManualClock()
-    service = PolicyServicer(database, clock)
-    configuration: Configuration[tuple[StoredPolicy, ...]] = Configuration(
-        database, load_policies, clock, fresh_s=0
-    )
+    configuration: Configuration[tuple[StoredPolicy, ...]] = Configuration(database, load_policies, clock)
+    service = PolicyServicer(database, configuration, clock)
     assert await configuration.get("o1") == ()
     with caller("manager"):
         await service.SetPolicy(policy(floor_price="12.50", blocked_words=pb.Words(words=["x"])), CONTEXT)
@@ -128,7 +132,7 @@ async def test_a_change_counts_from_the_next_answer(database: Database) -> None:
 
 async def test_setting_and_deleting_never_wait_for_each_other(database: Database) -> None:
     """Both take the organization first and then the policy: none is ended as a deadlock."""
-    service = PolicyServicer(database, ManualClock())
+    service = servicer(database)
 
     async def gone() -> None:
         with suppress(NotFound):

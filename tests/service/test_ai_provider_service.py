@@ -50,7 +50,6 @@ class Bench:
             database,
             lambda connection, name: load_providers(connection, name, self.secrets, defaults),
             self.clock,
-            fresh_s=0,
         )
         completions = Completions(
             shops=self._shop,
@@ -62,7 +61,7 @@ class Bench:
             settings=CompletionSettings(),
         )
         self.rpc = rpc.ProviderServicer(
-            database, self.secrets, defaults, self.router, completions, self.clock
+            database, self.configuration, self.secrets, defaults, self.router, completions, self.clock
         )
         self.log_in("admin")
 

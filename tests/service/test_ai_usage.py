@@ -157,7 +157,7 @@ async def test_only_the_organizations_own_people_touch_budgets(one: Replica) -> 
 
 async def test_there_is_a_most_of_budgets(one: Replica) -> None:
     """An organization has at most so many."""
-    one.service = BudgetServicer(one.database, one.alerts, one.clock, most=1)
+    one.service = BudgetServicer(one.database, one.configuration, one.alerts, one.clock, most=1)
     await create(one)
     with pytest.raises(ResourceExhausted):
         await create(one, currency="USD")

@@ -71,7 +71,7 @@ class Replica:
         self.alerts = BudgetAlerts(broker, self.database, clock)
         self.budgets = Budgets(self.database, directories, self.alerts, clock, BudgetLimits())
         self.writer = SpendWriter(self.database, directories, self.alerts, clock)
-        self.service = BudgetServicer(self.database, self.alerts, clock)
+        self.service = BudgetServicer(self.database, self.configuration, self.alerts, clock)
         self._ids = itertools.count()
 
     async def close(self) -> None:

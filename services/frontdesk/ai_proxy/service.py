@@ -173,11 +173,16 @@ class AiProxy:
             ),
             (
                 add_ProviderServiceServicer_to_server,
-                ProviderServicer(self.database, secrets, defaults, router, self.completions, clock),
+                ProviderServicer(
+                    self.database, self._shops, secrets, defaults, router, self.completions, clock
+                ),
             ),
-            (add_BudgetServiceServicer_to_server, BudgetServicer(self.database, self._alerts, clock)),
+            (
+                add_BudgetServiceServicer_to_server,
+                BudgetServicer(self.database, self._shops, self._alerts, clock),
+            ),
             (add_KnowledgeServiceServicer_to_server, KnowledgeServicer(store, knowledge, fetcher)),
-            (add_PolicyServiceServicer_to_server, PolicyServicer(self.database, clock)),
+            (add_PolicyServiceServicer_to_server, PolicyServicer(self.database, self._shops, clock)),
         ]
         self.http_doors: Mapping[str, ASGIApp] = {"/v1/": _openai_door(settings, self.completions, clock)}
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from frontdesk.ai_proxy.budget_alerts import BudgetAlerts
 from frontdesk.ai_proxy.budgets import current_standings
-from frontdesk.ai_proxy.configuration import change_configuration
+from frontdesk.ai_proxy.configuration import Configuration
 from frontdesk.ai_proxy.ledger import BudgetDefinition, Standing
 from frontdesk.ai_proxy.model import new_id
 from frontdesk.ai_proxy.periods import period_start
@@ -36,13 +36,19 @@ _FIXED = ("scope", "subject", "currency")
 
 
 class BudgetServicer(BudgetServiceServicer):
-    """Changes take effect within a second, on every replica."""
+    """Changes take effect at once here, and within a second on every replica."""
 
     def __init__(
-        self, database: Database, alerts: BudgetAlerts, clock: Clock, most: int = MOST_BUDGETS
+        self,
+        database: Database,
+        configuration: Configuration[Any],
+        alerts: BudgetAlerts,
+        clock: Clock,
+        most: int = MOST_BUDGETS,
     ) -> None:
         self._most = most
         self._database = database
+        self._configuration = configuration
         self._alerts = alerts
         self._clock = clock
 
@@ -57,9 +63,7 @@ class BudgetServicer(BudgetServiceServicer):
         now = self._clock.now_ms()
         budget = budget_from_proto(request.budget, organization_id, new_id(now), "budget.")
         standing = Standing(budget, period_start(budget.period, budget.time_zone, now))
-        async with self._database.write() as connection:
-            # First, as it holds the organization: two changes of it come one after the other.
-            await change_configuration(connection, organization_id)
+        async with self._configuration.change(organization_id) as connection:
             before = await _of_request(connection, organization_id, request.request_id)
             if before is not None:
                 return pb.CreateBudgetResponse(budget=budget_to_proto(before))
@@ -96,8 +100,7 @@ class BudgetServicer(BudgetServiceServicer):
             raise InvalidArgument("budget.organization_id", "must be as it is")
         budget = budget_from_proto(request.budget, organization_id, budget_id, "budget.")
         now = self._clock.now_ms()
-        async with self._database.write() as connection:
-            await change_configuration(connection, organization_id)
+        async with self._configuration.change(organization_id) as connection:
             standing = (await lock_standings(connection, (budget_id,), now)).get(budget_id)
             if standing is None:
                 raise NotFound("no such budget")
@@ -113,8 +116,7 @@ class BudgetServicer(BudgetServiceServicer):
     ) -> pb.DeleteBudgetResponse:
         budget_id = request.budget_id
         organization_id = await self._owner(budget_id, "budget_id", need="manager")
-        async with self._database.write() as connection:
-            await change_configuration(connection, organization_id)
+        async with self._configuration.change(organization_id) as connection:
             await lock_standings(connection, (budget_id,), self._clock.now_ms())
             await connection.execute(delete(reservations).where(reservations.c.budget_id == budget_id))
             await connection.execute(delete(budgets).where(budgets.c.budget_id == budget_id))

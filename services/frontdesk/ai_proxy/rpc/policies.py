@@ -17,7 +17,7 @@ from frontdesk.ai_proxy.answers.policy import (
     policy_to_body,
     policy_to_proto,
 )
-from frontdesk.ai_proxy.configuration import change_configuration
+from frontdesk.ai_proxy.configuration import Configuration
 from frontdesk.ai_proxy.tables import policies
 from frontdesk.api.ai.v1 import policy_service_pb2 as pb
 from frontdesk.api.ai.v1.policy_service_pb2_grpc import PolicyServiceServicer
@@ -34,8 +34,11 @@ _KEY = (policies.c.organization_id, policies.c.account_id, policies.c.item_id)
 class PolicyServicer(PolicyServiceServicer):
     """Policies of an organization, at most `limit`; a change counts from the next answer on."""
 
-    def __init__(self, database: Database, clock: Clock, limit: int = 2_000) -> None:
+    def __init__(
+        self, database: Database, configuration: Configuration[Any], clock: Clock, limit: int = 2_000
+    ) -> None:
         self._database = database
+        self._configuration = configuration
         self._clock = clock
         self._limit = limit
 
@@ -45,9 +48,7 @@ class PolicyServicer(PolicyServiceServicer):
         organization_id = allowed_organization(request.policy.organization_id, need="manager")
         policy = policy_from_proto(request.policy, organization_id)
         key = (organization_id, policy.account_id, policy.item_id)
-        async with self._database.write() as connection:
-            # Raised first: it locks the organization's row, so that writers count one after the other.
-            await change_configuration(connection, organization_id)
+        async with self._configuration.change(organization_id) as connection:
             others = await connection.execute(
                 select(func.count())
                 .select_from(policies)
@@ -106,9 +107,7 @@ class PolicyServicer(PolicyServiceServicer):
     ) -> pb.DeletePolicyResponse:
         organization_id = allowed_organization(request.organization_id, need="manager")
         account_id, item_id = _scope(request)
-        async with self._database.write() as connection:
-            # First as in SetPolicy, or the two could wait for each other.
-            await change_configuration(connection, organization_id)
+        async with self._configuration.change(organization_id) as connection:
             gone = await connection.execute(
                 delete(policies).where(tuple_(*_KEY) == (organization_id, account_id, item_id))
             )

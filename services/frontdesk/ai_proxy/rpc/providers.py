@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from frontdesk.ai_proxy.breaker import State
 from frontdesk.ai_proxy.callers import api_key_id
 from frontdesk.ai_proxy.catalog import Candidate
-from frontdesk.ai_proxy.configuration import change_configuration
+from frontdesk.ai_proxy.configuration import Configuration
 from frontdesk.ai_proxy.errors import UpstreamLimited, UpstreamMisconfigured, UpstreamRefused
 from frontdesk.ai_proxy.model import Caller, Outcome, Provider, new_id
 from frontdesk.ai_proxy.router import Router
@@ -65,11 +65,12 @@ class Probes(Protocol):
 
 
 class ProviderServicer(ProviderServiceServicer):
-    """Changes take effect within a second, on every replica."""
+    """Changes take effect at once here, and within a second on every replica."""
 
     def __init__(
         self,
         database: Database,
+        configuration: Configuration[Any],
         secrets: SecretBox,
         defaults: LimitDefaults,
         router: Router,
@@ -78,6 +79,7 @@ class ProviderServicer(ProviderServiceServicer):
         probe_s: float = 30.0,
     ) -> None:
         self._database = database
+        self._configuration = configuration
         self._secrets = secrets
         self._defaults = defaults
         self._router = router
@@ -97,9 +99,7 @@ class ProviderServicer(ProviderServiceServicer):
             )
         values = self._values(request.provider)
         provider_id = new_id(self._clock.now_ms())
-        async with self._database.write() as connection:
-            # First, as it holds the organization: two changes of it come one after the other.
-            await change_configuration(connection, organization_id)
+        async with self._configuration.change(organization_id) as connection:
             before = await _of_request(connection, organization_id, request.request_id)
             if before is not None:
                 return pb.CreateProviderResponse(provider=row_to_proto(before))
@@ -147,8 +147,7 @@ class ProviderServicer(ProviderServiceServicer):
         values = self._values(request.provider)
         if request.provider.api_key:
             values["api_key"] = self._sealed(request.provider.api_key, provider_id)
-        async with self._database.write() as connection:
-            await change_configuration(connection, organization_id)
+        async with self._configuration.change(organization_id) as connection:
             stored = await _row(connection, provider_id)
             if stored.api_key and not request.provider.api_key:
                 _check_server(stored.body["base_url"], request.provider.base_url)
@@ -163,8 +162,7 @@ class ProviderServicer(ProviderServiceServicer):
         self, request: pb.DeleteProviderRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.DeleteProviderResponse:
         row = await self._find(request.provider_id, "provider_id", need="admin")
-        async with self._database.write() as connection:
-            await change_configuration(connection, row.organization_id)
+        async with self._configuration.change(row.organization_id) as connection:
             await connection.execute(delete(providers).where(providers.c.provider_id == request.provider_id))
         return pb.DeleteProviderResponse()
 
