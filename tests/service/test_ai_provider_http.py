@@ -26,9 +26,8 @@ from frontdesk.ai_proxy.errors import (
 from frontdesk.ai_proxy.model import Answer, FinishReason, Piece, Provider, Usage
 from frontdesk.ai_proxy.providers.adapter import HttpAdapter, collected
 from frontdesk.ai_proxy.providers.dashscope import DashScope
-from frontdesk.ai_proxy.providers.http import ProviderHttp, check_base_url
+from frontdesk.ai_proxy.providers.http import ProviderHttp
 from frontdesk.ai_proxy.providers.openai import OpenAi
-from frontdesk.kit.errors import InvalidArgument
 from support.certificates import self_signed
 from support.providers import ASKED, MODEL, provider, text_of
 
@@ -374,16 +373,6 @@ async def test_what_can_not_be_called_is_misconfigured(
     with pytest.raises(UpstreamMisconfigured) as caught:
         await OpenAi(http).complete(of, MODEL, ASKED)
     assert "a\nb" not in f"{caught.value} {caught.value.facts} {caught.value.detail}"
-
-
-@pytest.mark.parametrize(
-    "url", ["", "a", "ftp://a", "http://", "http://[::1", "https://u:p@a", "https://a/#b"]
-)
-def test_a_base_url_is_checked(url: str) -> None:
-    """http(s), a host, no secrets in it."""
-    with pytest.raises(InvalidArgument):
-        check_base_url(url)
-    check_base_url("https://api.example:8443/v1/?api-version=1")
 
 
 async def test_a_base_urls_query_and_slash_are_kept_apart(upstream: Upstream, http: ProviderHttp) -> None:

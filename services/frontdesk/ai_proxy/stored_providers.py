@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlsplit
 
 from google.protobuf.message import Message
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from frontdesk.ai_proxy.base_url import check_base_url
 from frontdesk.ai_proxy.model import OFFLINE, Model, Price, Provider, ProviderLimits
 from frontdesk.ai_proxy.tables import UNREADABLE, providers
 from frontdesk.api.ai.v1 import provider_service_pb2 as pb
@@ -38,7 +38,6 @@ _KIND_NUMBERS = {name: number for number, name in KINDS.items()}
 MOST_MODELS = 64
 NAME_LENGTH = 64
 UPSTREAM_NAME_LENGTH = 128
-URL_LENGTH = 2048
 KEY_LENGTH = 4096
 # The largest values that a caller may set; milliseconds.
 MOST = {
@@ -192,29 +191,6 @@ def check_key(key: str, field: str) -> str:
     if len(key) > KEY_LENGTH or not (key.isascii() and key.isprintable()) or " " in key:
         raise InvalidArgument(field, f"at most {KEY_LENGTH} ASCII characters without blanks")
     return key
-
-
-def check_base_url(url: str, field: str) -> None:
-    """Raises InvalidArgument unless it is an address where an API may begin."""
-    try:
-        parts = urlsplit(url)
-        _port = parts.port  # raises for a port that is none
-    except ValueError:
-        raise InvalidArgument(field, "is no address") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or len(url) > URL_LENGTH:
-        raise InvalidArgument(field, f"must begin with https:// or http://, at most {URL_LENGTH} characters")
-    if not url.isprintable() or any(char.isspace() for char in url) or "\\" in url:
-        raise InvalidArgument(field, "has a character that no address has")
-    if "@" in parts.netloc:
-        raise InvalidArgument(field, "must not hold a user or password; the key has its own field")
-    if parts.fragment:
-        raise InvalidArgument(field, "must not have a fragment")
-
-
-def server_of(base_url: str) -> tuple[str, str, int]:
-    """The scheme, host and port that an address, which was checked, leads to."""
-    parts = urlsplit(base_url)
-    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def row_to_proto(row: Row[tuple[Any, ...]]) -> pb.Provider:

@@ -16,6 +16,7 @@ from typing import Protocol
 import aiohttp
 from yarl import URL
 
+from frontdesk.ai_proxy.base_url import check_base_url
 from frontdesk.ai_proxy.errors import (
     UpstreamError,
     UpstreamLimited,
@@ -70,20 +71,6 @@ class Decoder(Protocol):
         ...
 
 
-def check_base_url(text: str, field: str = "base_url") -> None:
-    """Raise InvalidArgument unless `text` is an address where an API may begin."""
-    try:
-        url = URL(text)
-    except ValueError:
-        raise InvalidArgument(field, "is not an address") from None
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise InvalidArgument(field, "begins with http:// or https:// and names a host")
-    if url.user is not None or url.password is not None:
-        raise InvalidArgument(field, "may not hold a name or a password")
-    if url.fragment:
-        raise InvalidArgument(field, "may not hold a fragment")
-
-
 class Question(Protocol):
     """What is asked of a provider, in the form that it understands."""
 
@@ -98,8 +85,7 @@ class Question(Protocol):
 
 @lru_cache(maxsize=1024)
 def _url(base: str, path: str) -> URL:
-    check_base_url(base)
-    url = URL(base)
+    url = check_base_url(base, "base_url")
     path, _, query = path.partition("?")
     joined = url.with_path("/".join(filter(None, (url.raw_path.rstrip("/"), path))), encoded=True)
     return joined.with_query(url.query).update_query(query)

@@ -8,6 +8,7 @@ import grpc.aio
 from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from frontdesk.ai_proxy.base_url import server_of
 from frontdesk.ai_proxy.breaker import State
 from frontdesk.ai_proxy.callers import api_key_id
 from frontdesk.ai_proxy.catalog import Candidate
@@ -24,7 +25,6 @@ from frontdesk.ai_proxy.stored_providers import (
     key_context,
     provider_from_row,
     row_to_proto,
-    server_of,
 )
 from frontdesk.ai_proxy.tables import providers
 from frontdesk.api.ai.v1 import provider_service_pb2 as pb
