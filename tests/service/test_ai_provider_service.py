@@ -75,8 +75,9 @@ class Bench:
         request = pb.CreateProviderRequest(request_id=request_id, provider=provider)
         return (await self.rpc.CreateProvider(request, CONTEXT)).provider
 
-    async def update(self, provider: pb.Provider) -> pb.Provider:
-        return (await self.rpc.UpdateProvider(pb.UpdateProviderRequest(provider=provider), CONTEXT)).provider
+    async def update(self, provider: pb.Provider, *, clear_api_key: bool = False) -> pb.Provider:
+        request = pb.UpdateProviderRequest(provider=provider, clear_api_key=clear_api_key)
+        return (await self.rpc.UpdateProvider(request, CONTEXT)).provider
 
     async def listed(self) -> pb.ListProvidersResponse:
         return await self.rpc.ListProviders(pb.ListProvidersRequest(), CONTEXT)
@@ -207,6 +208,18 @@ async def test_another_path_of_the_same_server_keeps_the_key(bench: Bench) -> No
     other = "http://localhost:11434/v1"
     await bench.update(wanted("local", provider_id=keyless.provider_id, api_key="", base_url=other))
     assert [one.base_url for one in await bench.loaded() if one.name == "local"] == [other]
+
+
+async def test_a_key_can_be_removed(bench: Bench) -> None:
+    """Also on the way to another server, where it must not go; not together with a new one."""
+    stored = await bench.create(wanted())
+    moved = wanted(provider_id=stored.provider_id, api_key="", base_url="http://localhost:11434/v1")
+    assert not (await bench.update(moved, clear_api_key=True)).has_api_key
+    assert [(one.api_key, one.base_url) for one in await bench.loaded()] == [("", moved.base_url)]
+    with pytest.raises(InvalidArgument) as refused:
+        await bench.update(wanted(provider_id=stored.provider_id), clear_api_key=True)
+    assert refused.value.field == "clear_api_key"
+    assert not (await bench.loaded())[0].api_key
 
 
 async def test_a_repeated_request_makes_one_provider(bench: Bench) -> None:

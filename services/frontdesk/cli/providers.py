@@ -135,6 +135,35 @@ def list_providers(data: Data = DATA, address: Address = "", token: Token = "") 
     console.print(table)
 
 
+@app.command("key")
+def key(
+    provider_id: str,
+    value: Annotated[
+        str,
+        typer.Option("--key", envvar="FRONTDESK_PROVIDER_KEY", help="The new key; asked for when not given."),
+    ] = "",
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Remove the key there is; it has none then.")
+    ] = False,
+    data: Data = DATA,
+    address: Address = "",
+    token: Token = "",
+) -> None:
+    """Give a provider another key, or none; it counts from the next call on."""
+    secret = "" if clear else value or typer.prompt("New key", hide_input=True)
+
+    async def work(channel: grpc.aio.Channel) -> None:
+        stub = ProviderServiceStub(channel)
+        found = await stub.GetProvider(pb.GetProviderRequest(provider_id=provider_id), timeout=10)
+        provider = found.provider
+        provider.api_key = secret
+        request = pb.UpdateProviderRequest(provider=provider, clear_api_key=clear)
+        await stub.UpdateProvider(request, timeout=10)
+
+    call(Target(data, address, token), work)
+    console.print("removed the key" if clear else "replaced the key")
+
+
 @app.command("delete")
 def delete(provider_id: str, data: Data = DATA, address: Address = "", token: Token = "") -> None:
     """Remove a provider and its key."""

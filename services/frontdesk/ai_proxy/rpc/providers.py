@@ -144,12 +144,15 @@ class ProviderServicer(ProviderServiceServicer):
         organization_id = before.organization_id
         if request.provider.organization_id not in ("", organization_id):
             raise InvalidArgument("provider.organization_id", "must be as it is")
+        if request.clear_api_key and request.provider.api_key:
+            raise InvalidArgument("clear_api_key", "must not be set with a new key")
         values = self._values(request.provider)
-        if request.provider.api_key:
+        keeps = not request.provider.api_key and not request.clear_api_key
+        if not keeps:
             values["api_key"] = self._sealed(request.provider.api_key, provider_id)
         async with self._configuration.change(organization_id) as connection:
             stored = await _row(connection, provider_id)
-            if stored.api_key and not request.provider.api_key:
+            if stored.api_key and keeps:
                 _check_server(stored.body["base_url"], request.provider.base_url)
             await _check_free(connection, organization_id, request.provider.name, provider_id)
             await connection.execute(

@@ -166,7 +166,9 @@ class Provider(_message.Message):
     kind: Global___ProviderKind.ValueType
     """What it speaks."""
     base_url: _builtins.str
-    """Where its API begins, http(s), e.g. `https://api.deepseek.com/v1`."""
+    """Where its API begins, http(s), e.g. `https://api.deepseek.com/v1`. May have a query, as `?api-version=1`, but
+    no user, no fragment, and no parameter with the name of a secret, such as `key`, as it is shown to viewers.
+    """
     api_key: _builtins.str
     """Its key. Only written, never returned. Empty in an update keeps the one there is, which is refused when
     base_url has another scheme, host or port than before: a key only goes where it was given for.
@@ -402,6 +404,9 @@ class UpdateProviderRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROVIDER_FIELD_NUMBER: _builtins.int
+    CLEAR_API_KEY_FIELD_NUMBER: _builtins.int
+    clear_api_key: _builtins.bool
+    """Remove its key; provider.api_key must be empty then."""
     @_builtins.property
     def provider(self) -> Global___Provider:
         """The provider, whole, with its id."""
@@ -410,10 +415,11 @@ class UpdateProviderRequest(_message.Message):
         self,
         *,
         provider: Global___Provider | None = ...,
+        clear_api_key: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["provider", b"provider"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clear_api_key", b"clear_api_key", "provider", b"provider"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

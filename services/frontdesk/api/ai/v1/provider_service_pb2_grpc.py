@@ -93,7 +93,7 @@ class ProviderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateProvider(self, request, context):
-        """UpdateProvider replaces a provider; its key stays unless one is given.
+        """UpdateProvider replaces a provider; its key stays unless one is given or it is to be removed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

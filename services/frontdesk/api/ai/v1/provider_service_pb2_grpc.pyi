@@ -23,7 +23,7 @@ class ProviderServiceStub:
     ListProviders: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.ListProvidersRequest, _provider_service_pb2.ListProvidersResponse]
     """ListProviders returns all providers of an organization, in the router's order."""
     UpdateProvider: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.UpdateProviderRequest, _provider_service_pb2.UpdateProviderResponse]
-    """UpdateProvider replaces a provider; its key stays unless one is given."""
+    """UpdateProvider replaces a provider; its key stays unless one is given or it is to be removed."""
     DeleteProvider: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.DeleteProviderRequest, _provider_service_pb2.DeleteProviderResponse]
     """DeleteProvider removes a provider and its key. Calls under way end as they would."""
     TestProvider: _aio.UnaryUnaryMultiCallable[_provider_service_pb2.TestProviderRequest, _provider_service_pb2.TestProviderResponse]
@@ -64,7 +64,7 @@ class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _provider_service_pb2.UpdateProviderRequest,
         context: _aio.ServicerContext[_provider_service_pb2.UpdateProviderRequest, _abc.Awaitable[_provider_service_pb2.UpdateProviderResponse]],
     ) -> _abc.Awaitable[_provider_service_pb2.UpdateProviderResponse]:
-        """UpdateProvider replaces a provider; its key stays unless one is given."""
+        """UpdateProvider replaces a provider; its key stays unless one is given or it is to be removed."""
 
     @_abc_1.abstractmethod
     def DeleteProvider(
