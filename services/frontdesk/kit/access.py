@@ -56,16 +56,14 @@ def check_operator(operator_organization: str, *, need: str) -> None:
 def check_owner(organization_id: str | None, *, need: str, what: str) -> str:
     """The organization of a thing that was found, if the caller may touch it.
 
-    Another organization's thing does not exist for the caller: NotFound, as for a thing that is not there.
+    Another organization's thing does not exist for the caller, whatever its role: NotFound, as for a thing
+    that is not there. Raises PermissionDenied for a role below `need`.
     """
-    if organization_id is None:
+    principal = current_principal.get()
+    own = "" if principal is None or principal.kind == "service" else principal.organization_id
+    if organization_id is None or own not in ("", organization_id):
         raise NotFound(f"no such {what}")
-    try:
-        return allowed_organization(organization_id, need=need)
-    except PermissionDenied as denied:
-        if "not yours" in denied.message:
-            raise NotFound(f"no such {what}") from denied
-        raise
+    return allowed_organization(organization_id, need=need)
 
 
 def _none_named() -> str:

@@ -41,12 +41,16 @@ def test_a_role_below_the_need_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("manager")
-def test_another_organizations_thing_does_not_exist() -> None:
-    """Whether a thing of others exists is not told; a role that is too low is."""
-    with pytest.raises(NotFound):
-        check_owner("theirs", need="viewer", what="rule")
-    with pytest.raises(NotFound):
-        check_owner(None, need="viewer", what="rule")
+@pytest.mark.parametrize("need", ["viewer", "owner"])
+def test_another_organizations_thing_does_not_exist(need: str) -> None:
+    """Whether a thing of others exists is told to nobody, whatever their role; a role that is too low is told
+    of one's own."""
+    with pytest.raises(NotFound) as theirs:
+        check_owner("theirs", need=need, what="rule")
+    with pytest.raises(NotFound) as nobodys:
+        check_owner(None, need=need, what="rule")
+    assert (theirs.value.message, theirs.value.facts) == (nobodys.value.message, nobodys.value.facts)
+    assert check_owner("mine", need="manager", what="rule") == "mine"
     with pytest.raises(PermissionDenied):
         check_owner("mine", need="owner", what="rule")
 
