@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from frontdesk.api.ai.v1 import ai_service_pb2 as ai_pb
 from frontdesk.api.chats.v1 import chat_service_pb2 as chats_pb
 from frontdesk.api.events.v1 import inbound_pb2, outbound_pb2
 from frontdesk.api.events.v1.event_pb2 import SendState
@@ -313,18 +314,33 @@ async def has_message(bench: EngineBench, message_id: str) -> bool:
         return (await connection.execute(query)).first() is not None
 
 
-async def test_a_call_that_breaks_is_made_once_more(desk: EngineBench, ai: ScriptedAi) -> None:
-    """A replica of ai-proxy that goes away in a call costs a second call and nothing else; two end in the
-    default reply."""
+def stopping(request: ai_pb.AnswerRequest) -> ai_pb.AnswerResponse:
+    """As a call ends whose replica's time to stop is over."""
+    raise asyncio.CancelledError
+
+
+async def test_a_call_whose_replica_goes_away_is_made_once_more(desk: EngineBench, ai: ScriptedAi) -> None:
+    """A replica of ai-proxy that stops in the middle of a call costs a second call and nothing else; where
+    that one is lost too the default reply follows."""
     await default_reply(Calls(desk), "稍等")
-    ai.script = [Unavailable("going away")]
+    ai.script = [stopping]
     await desk.hear("包邮吗")
     await until(lambda: desk.texts == ["AI：包邮吗"])
     assert len(ai.requests) == 2
-    ai.script = [Unavailable("going away"), Unavailable("still away")]
+    ai.script = [stopping, stopping]
     await desk.hear("包邮吗", chat="chat2")
     await until(lambda: desk.texts == ["AI：包邮吗", "稍等"])
     assert len(ai.requests) == 4
+
+
+async def test_what_ai_proxy_itself_says_is_not_asked_again(desk: EngineBench, ai: ScriptedAi) -> None:
+    """It has asked every provider by then: another call would only ask each once more."""
+    await default_reply(Calls(desk), "稍等")
+    ai.script = [Unavailable("no provider answers")]
+    await desk.hear("包邮吗")
+    await until(lambda: desk.texts == ["稍等"])
+    assert len(ai.requests) == 1
+    assert (await stored(desk))[0].trace[-2] == "ai: unavailable: unavailable"
 
 
 @with_settings(ai_seconds="1")
