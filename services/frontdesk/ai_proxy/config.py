@@ -135,6 +135,34 @@ class AiProxySettings(
     ai_cache_seconds: int = Field(
         default=300, ge=1, le=86_400, description="How long such an answer is kept."
     )
+    buyer_answer_turns: int = Field(
+        default=20, ge=1, le=200, description="Turns of a chat that a model is shown to answer a buyer."
+    )
+    buyer_answer_passages: int = Field(
+        default=5, ge=1, le=50, description="Passages of knowledge that a model is shown to answer a buyer."
+    )
+    buyer_answer_tokens: int = Field(
+        default=700,
+        ge=100,
+        le=100_000,
+        description="What a model may use for an answer to a buyer; one that thinks aloud needs more.",
+    )
+    buyer_answer_characters: int = Field(
+        default=1_000,
+        ge=50,
+        le=2_000,
+        description="A longer answer to a buyer does not leave: a person is called.",
+    )
+    buyer_answer_attempts: int = Field(
+        default=2,
+        ge=1,
+        le=5,
+        description="How often a model is asked that answers a buyer in no form that can be read.",
+    )
+    policies: int = Field(
+        default=2_000, ge=1, le=100_000, description="Policies an organization may have, of items mostly."
+    )
+    budgets: int = Field(default=1_000, ge=1, le=100_000, description="Budgets an organization may have.")
     knowledge_documents: int = Field(
         default=1_000, ge=1, le=100_000, description="Documents of knowledge an organization may store."
     )

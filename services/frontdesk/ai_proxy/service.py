@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from frontdesk.ai_proxy.answers.answer import Answers
+from frontdesk.ai_proxy.answers.answer import AnswerLimits, Answers
 from frontdesk.ai_proxy.answers.policy import StoredPolicy
 from frontdesk.ai_proxy.breaker import BreakerSettings
 from frontdesk.ai_proxy.budget_alerts import BudgetAlerts
@@ -163,7 +163,7 @@ class AiProxy:
         embedder = ModelEmbedder(self.completions)
         self._filler = VectorFiller(self.database, embedder, clock)
         knowledge = Knowledge(self.database, embedder, self._filler)
-        answers = Answers(self._policies_of, self.completions, knowledge, offline)
+        answers = Answers(self._policies_of, self.completions, knowledge, offline, _answer_limits(settings))
         fetcher = PageFetcher(_fetch_limits(settings)) if settings.knowledge_import_urls else None
         store = KnowledgeStore(self.database, clock, _knowledge_limits(settings), self._filler)
         self.registrations = [
@@ -179,10 +179,13 @@ class AiProxy:
             ),
             (
                 add_BudgetServiceServicer_to_server,
-                BudgetServicer(self.database, self._shops, self._alerts, clock),
+                BudgetServicer(self.database, self._shops, self._alerts, clock, settings.budgets),
             ),
             (add_KnowledgeServiceServicer_to_server, KnowledgeServicer(store, knowledge, fetcher)),
-            (add_PolicyServiceServicer_to_server, PolicyServicer(self.database, self._shops, clock)),
+            (
+                add_PolicyServiceServicer_to_server,
+                PolicyServicer(self.database, self._shops, clock, settings.policies),
+            ),
         ]
         self.http_doors: Mapping[str, ASGIApp] = {"/v1/": _openai_door(settings, self.completions, clock)}
 
@@ -282,6 +285,16 @@ def _cache(settings: AiProxySettings, clock: Clock) -> AnswerCache | None:
     if not settings.ai_cache_megabytes:
         return None
     return AnswerCache(settings.ai_cache_megabytes * MIB, settings.ai_cache_seconds, clock)
+
+
+def _answer_limits(settings: AiProxySettings) -> AnswerLimits:
+    return AnswerLimits(
+        turns=settings.buyer_answer_turns,
+        passages=settings.buyer_answer_passages,
+        answer_chars=settings.buyer_answer_characters,
+        answer_tokens=settings.buyer_answer_tokens,
+        attempts=settings.buyer_answer_attempts,
+    )
 
 
 def _knowledge_limits(settings: AiProxySettings) -> KnowledgeLimits:

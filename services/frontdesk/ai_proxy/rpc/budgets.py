@@ -31,7 +31,6 @@ from frontdesk.kit.clock import Clock
 from frontdesk.kit.database import Database
 from frontdesk.kit.errors import AlreadyExists, InvalidArgument, NotFound, ResourceExhausted
 
-MOST_BUDGETS = 1_000
 _FIXED = ("scope", "subject", "currency")
 
 
@@ -44,7 +43,7 @@ class BudgetServicer(BudgetServiceServicer):
         configuration: Configuration[Any],
         alerts: BudgetAlerts,
         clock: Clock,
-        most: int = MOST_BUDGETS,
+        most: int = 1_000,
     ) -> None:
         self._most = most
         self._database = database
