@@ -37,6 +37,7 @@ class Wired:
         self.providers: tuple[Provider, ...] = (provider("a", MODEL),)
         self.completions = Completions(
             shops=self._shop,
+            latest=self._shop,
             router=Router({"openai": self.adapter}, replica.clock, routing),
             offline=Quotes(),
             budgets=replica.budgets,

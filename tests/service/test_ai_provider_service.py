@@ -53,6 +53,7 @@ class Bench:
         )
         completions = Completions(
             shops=self._shop,
+            latest=self._shop,
             router=self.router,
             offline=Quotes(),
             budgets=self.ledger,

@@ -288,11 +288,14 @@ class CompletionsBench:
         self.adapter = Scripted()
         self.ledger = Ledger()
         self.shop = ScriptedShop(providers or (provider("a"),), budgets=[object()] * budgets)
+        self.changed: ScriptedShop | None = None
+        self.looks = 0
         self.router = Router(
             {"openai": self.adapter}, self.clock, routing or RouterSettings(), draws=lambda: 0.0
         )
         self.completions = Completions(
             shops=self._shop,
+            latest=self._latest,
             router=self.router,
             offline=Quotes(),
             budgets=self.ledger,
@@ -307,6 +310,13 @@ class CompletionsBench:
 
     async def _shop(self, organization_id: str) -> ScriptedShop:
         assert organization_id == ORGANIZATION
+        return self.shop
+
+    async def _latest(self, organization_id: str) -> ScriptedShop:
+        """What another replica changed is seen from here on."""
+        assert organization_id == ORGANIZATION
+        self.looks += 1
+        self.shop = self.changed or self.shop
         return self.shop
 
     def stream(self, model: str = "", prompt: Prompt = PROMPT) -> AsyncGenerator[Pieces, None]:

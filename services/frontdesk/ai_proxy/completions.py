@@ -109,12 +109,14 @@ class AvailableModel:
 
 
 class Completions:
-    """Asks models for everybody. `shops` gives what an organization has set up now."""
+    """Asks models for everybody. `shops` gives what an organization has set up; `latest` the same, and looks
+    for what another replica changed just now."""
 
     def __init__(
         self,
         *,
         shops: Callable[[str], Awaitable[Shop]],
+        latest: Callable[[str], Awaitable[Shop]],
         router: Router,
         offline: AnswersOffline,
         budgets: Reserves,
@@ -126,6 +128,7 @@ class Completions:
         later: Later = loop_later,
     ) -> None:
         self._shops = shops
+        self._latest = latest
         self._router = router
         self._offline = offline
         self._reservations = Reservations(budgets, settings.completion_tokens)
@@ -319,6 +322,10 @@ class Completions:
         catalog = self._catalogs.of(caller.organization_id, shop.providers)
         name = model or DEFAULT_MODEL
         candidates = catalog.answering(name, embeds=embeds)
+        if candidates is None:
+            shop = await self._latest(caller.organization_id)
+            catalog = self._catalogs.of(caller.organization_id, shop.providers)
+            candidates = catalog.answering(name, embeds=embeds)
         if candidates is None:
             if catalog.find(name, embeds=not embeds):
                 makes = "answers, not vectors" if embeds else "vectors, not answers"

@@ -150,6 +150,7 @@ class AiProxy:
         offline = Offline(Knowledge(self.database))
         self.completions = Completions(
             shops=self._shops.get,
+            latest=self._shops.latest,
             router=router,
             offline=offline,
             budgets=self._budgets,

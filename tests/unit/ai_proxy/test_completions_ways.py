@@ -237,6 +237,21 @@ async def test_names_that_there_are_not() -> None:
     assert bench.ledger.spent == []
 
 
+async def test_a_model_that_another_replica_just_added() -> None:
+    """One look for what changed comes before a name is said to be unknown; one that is known needs none."""
+    bench = Bench(provider("a"))
+    bench.changed = ScriptedShop((provider("a"), provider("b", Model("new", "new-1"))))
+    await bench.streamed()
+    assert bench.looks == 0
+    _, outcome = await bench.streamed("new")
+    assert (outcome.provider, outcome.model, bench.looks) == ("b", "new-1", 1)
+    await bench.streamed("new")
+    assert bench.looks == 1
+    with pytest.raises(NotFound):
+        await bench.streamed("unknown")
+    assert bench.looks == 2
+
+
 async def test_models_are_listed_by_name_with_who_has_them() -> None:
     vectors = Model("vectors", "v", embeds=True)
     bench = Bench(provider("b", Model("cheap", "m"), vectors, priority=1), CHEAP)

@@ -53,6 +53,7 @@ class Bench:
         ledger = Ledger()
         self.completions = Completions(
             shops=self._shop,
+            latest=self._shop,
             router=Router({"openai": self.adapter, "gemini": self.adapter}, clock, RouterSettings()),
             offline=Quotes(),
             budgets=ledger,
