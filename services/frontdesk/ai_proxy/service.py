@@ -141,17 +141,23 @@ class AiProxy:
             stream_bytes=settings.ai_stream_megabytes * MIB,
             clock=clock,
         )
-        router = self._router = Router(
+        self._router = Router(
             adapters(self._http, event_bytes=settings.ai_event_megabytes * MIB),
             clock,
             _router_settings(settings),
         )
+        self._serve(settings, clock, secrets, defaults)
+
+    def _serve(
+        self, settings: AiProxySettings, clock: Clock, secrets: SecretBox, defaults: LimitDefaults
+    ) -> None:
+        """Make what callers meet: the way of every call, answers, servicers, the OpenAI door."""
         # By words alone: its margins are those of that scale.
         offline = Offline(Knowledge(self.database))
         self.completions = Completions(
             shops=self._shops.get,
             latest=self._shops.latest,
-            router=router,
+            router=self._router,
             offline=offline,
             budgets=self._budgets,
             spending=self._spending,
@@ -175,7 +181,7 @@ class AiProxy:
             (
                 add_ProviderServiceServicer_to_server,
                 ProviderServicer(
-                    self.database, self._shops, secrets, defaults, router, self.completions, clock
+                    self.database, self._shops, secrets, defaults, self._router, self.completions, clock
                 ),
             ),
             (
