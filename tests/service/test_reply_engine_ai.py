@@ -432,7 +432,7 @@ async def test_the_sweep_finds_turns_of_an_engine_that_died(desk: EngineBench, a
     await desk.engines[0].engine.sweep()
     await until(lambda: len(ai.requests) == 2)
     ai.open.set()
-    await until(lambda: len(ai.events) == 4)
+    await until(lambda: len(ai.events) == 4 and bool(desk.said))
     assert desk.texts == ["AI：包邮吗"]
     assert sorted(ai.states) == [("done", ""), ("failed", "late"), ("processing", ""), ("processing", "")]
 
