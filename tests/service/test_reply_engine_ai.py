@@ -147,7 +147,7 @@ async def test_a_person_is_called_and_the_buyer_is_told(desk: EngineBench, ai: S
         "ai: needs a person by offline/bm25: low_confidence (The AI is not sure.)",
         f"default: {first.rule_id}, until a person comes",
     ]
-    await until(lambda: len(ai.events) == 6)
+    await until(lambda: len(ai.events) == 6 and bool(desk.alerts))
     assert ai.states[1] == ("failed", "low_confidence")
     assert [alert.alert.code for alert in desk.alerts] == ["chat_waiting"]
     assert desk.alerts[0].alert.text == "A buyer waits for a person: The AI is not sure."
