@@ -106,7 +106,7 @@ def warning_text(standing: Standing, now_ms: int) -> str:
         state = "is used up"
     else:
         state = f"has too little left for a call ({_amount(budget, budget.limit - standing.spent)})"
-    follows = "calls are refused"
+    follows = "calls that it counts are refused"
     if budget.fallback_model:
         follows = f"calls go to the model {budget.fallback_model}, as far as its budgets allow"
     return f"{what} {state}: {follows}; {anew_text(budget, now_ms)}."

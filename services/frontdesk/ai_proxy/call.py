@@ -169,9 +169,12 @@ class Call:
     def others(self) -> list[tuple[Who, SpendRecord]]:
         """Rows of the providers that had the question too and may charge for it: they lost against the one
         that answered, or were silent for too long before it."""
-        own, row = self._own(), self.record()
-        rows = []
-        for number, one in enumerate((one for one in self.course.asking if one is not own), 1):
+        own = self._own()
+        left = [one for one in self.course.asking if one is not own]
+        if not left:
+            return []
+        row, rows = self.record(), []
+        for number, one in enumerate(left, 1):
             who, usage = _who(one.candidate), self._left_with(one)
             until_now = max(0, self._clock.now_ms() - one.at_ms)
             other = replace(

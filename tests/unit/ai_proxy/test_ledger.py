@@ -140,7 +140,7 @@ def test_warnings_are_sentences() -> None:
     one.refuse()
     assert warning_text(one, NOW) == (
         "The AI budget of 10 CNY a day for the organization has too little left for a call (1.3 CNY): "
-        "calls are refused; it begins anew at 2024-10-05 00:00 UTC."
+        "calls that it counts are refused; it begins anew at 2024-10-05 00:00 UTC."
     )
     one.spent = Decimal(11)
     one.budget = replace(
