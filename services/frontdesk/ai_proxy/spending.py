@@ -20,6 +20,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Protocol
 
+from frontdesk.ai_proxy.deadline import Alarm
 from frontdesk.ai_proxy.model import Caller, Usage
 from frontdesk.ai_proxy.money import MOST_COST, amount_text, rounded
 from frontdesk.api.ai.v1 import chat_pb2
@@ -119,15 +120,17 @@ class Spending:
         """Tell of a call; the event is kept even when this is cancelled. Raises nothing of NATS."""
         message = _message(spend, self._clock.now_ms())
         if not self._waiting:
+            alarm = Alarm(self._limits.hold_s)
             try:
-                async with asyncio.timeout(self._limits.hold_s):
-                    await self._bus.publish_all((message,))
+                await alarm.within(lambda: self._bus.publish_all((message,)))
                 return
-            except (FrontdeskError, TimeoutError) as error:
-                log.warning("what a call used waits for NATS: %s", str(error) or "it takes too long")
+            except FrontdeskError as error:
+                log.warning("what a call used waits for NATS: %s", error.message)
             except asyncio.CancelledError:
                 self._keep(message)
                 raise
+            finally:
+                alarm.close()
         self._keep(message)
         await self._room.wait()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
+import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from frontdesk.ai_proxy.callers import caller_of
 from frontdesk.ai_proxy.completions import Completions
+from frontdesk.ai_proxy.deadline import Alarm
 from frontdesk.ai_proxy.errors import BrokenOff
 from frontdesk.ai_proxy.model import Caller, Outcome, Piece
 from frontdesk.ai_proxy.openai_door.errors import broken_body, broken_response, error_response
@@ -35,7 +36,7 @@ from frontdesk.ai_proxy.openai_door.responses import (
     models_body,
 )
 from frontdesk.kit.clock import Clock
-from frontdesk.kit.errors import FrontdeskError, NotFound, ResourceExhausted
+from frontdesk.kit.errors import DeadlineExceeded, FrontdeskError, NotFound, ResourceExhausted
 from frontdesk.kit.http import LEFT, read_body, require
 from frontdesk.kit.presence import CallerLeft, WhileThere
 from frontdesk.kit.tokens import Role
@@ -113,12 +114,14 @@ class OpenAiDoor:
         return size
 
     async def _body(self, request: Request) -> bytes:
+        alarm = Alarm(self._limits.write_s)
         try:
-            async with asyncio.timeout(self._limits.write_s):
-                return await read_body(request, self._limits.body_bytes)
-        except TimeoutError:
+            return await alarm.within(lambda: read_body(request, self._limits.body_bytes))
+        except DeadlineExceeded:
             problem = f"the question did not come within {self._limits.write_s:g} s"
             raise HTTPException(408, problem) from None
+        finally:
+            alarm.close()
 
     def _route(self, method: str, path: str) -> Route:
         route = self._routes.get(path)
@@ -134,7 +137,7 @@ class OpenAiDoor:
     async def _chat(self, request: Request) -> Response:
         asked = read_chat(await self._body(request))
         caller = _caller(request, "stream" if asked.stream else "complete")
-        answer_id, now = f"chatcmpl-{uuid.uuid4().hex}", self._clock.now_ms() // 1000
+        answer_id, now = f"chatcmpl-{os.urandom(16).hex()}", self._clock.now_ms() // 1000
         try:
             async with WhileThere(request.receive):
                 if not asked.stream:

@@ -324,9 +324,14 @@ class _Watch:
 
 async def _read(call: Call, response: aiohttp.ClientResponse, late: float) -> bytes:
     """What came next; empty at the end."""
+    content = response.content
     try:
+        # Most answers are here as soon as their head is, and what is here needs no timer.
+        data = content.read_nowait()
+        if data or content.at_eof():
+            return data
         async with asyncio.timeout_at(late):
-            return await response.content.readany()
+            return await content.readany()
     except _READ_ERRORS as error:
         raise _of_read(call, error) from None
 
