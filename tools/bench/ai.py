@@ -1,6 +1,6 @@
 """What ai-proxy costs: direct, a bare relay, Frontdesk's `/v1` and LiteLLM's proxy, one upstream for all.
 
-    python tools/bench/ai.py [--rounds 3] [--streams 20000] [--without-litellm]
+    python tools/bench/ai.py [--rounds 7] [--streams 20000] [--without-litellm]
 
 The upstream (`simulators/models`, its fast model) answers with 50 pieces as fast as they are taken; its own
 limit is printed. Everything is a process of its own on loopback: nats-server, upstream, relay, ai-proxy with
@@ -8,7 +8,7 @@ SQLite, a budget and its spend log, LiteLLM with one worker (installed by this b
 Targets take turns, round by round:
 
 - latency: one caller, JSON and streams; `added` is the median less the median of asking directly
-- rate and CPU: 16 callers; CPU of the target's own process by call
+- rate and CPU: 16 callers; CPU of the target's own process by call, ratios of the median round
 - the same streams over the NATS stub
 - memory of ai-proxy after 2,000 streamed calls and after 20,000
 
@@ -64,15 +64,19 @@ class Measured:
     streams_alone: list[Load] = field(default_factory=list)
     json_busy: list[Load] = field(default_factory=list)
     streams_busy: list[Load] = field(default_factory=list)
-    json_cpu_s: float = 0.0
-    streams_cpu_s: float = 0.0
+    json_cpu_s: list[float] = field(default_factory=list)
+    streams_cpu_s: list[float] = field(default_factory=list)
 
     def cpu_ms(self, *, stream: bool) -> float:
-        """CPU of the target's process by call, milliseconds."""
+        """CPU of the target's process by call, milliseconds; the median round."""
+        return statistics.median(self.cpu_by_round(stream=stream))
+
+    def cpu_by_round(self, *, stream: bool) -> list[float]:
+        """The same of each round."""
         loads, seconds = (
             (self.streams_busy, self.streams_cpu_s) if stream else (self.json_busy, self.json_cpu_s)
         )
-        return seconds * 1000 / joined(loads).calls
+        return [cpu_s * 1000 / load.calls for load, cpu_s in zip(loads, seconds, strict=True)]
 
 
 @dataclass
@@ -94,8 +98,8 @@ class Side:
         found.json_busy.append(await run_load(self.target, stream=False, callers=CALLERS, calls=busy))
         between = _cpu_s(self.pid)
         found.streams_busy.append(await run_load(self.target, stream=True, callers=CALLERS, calls=busy))
-        found.json_cpu_s += between - begun
-        found.streams_cpu_s += _cpu_s(self.pid) - between
+        found.json_cpu_s.append(between - begun)
+        found.streams_cpu_s.append(_cpu_s(self.pid) - between)
 
 
 def _cpu_s(pid: int | None) -> float:
@@ -201,7 +205,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, obje
         stub = AiServiceStub(fleet.channel)
         alone: list[Load] = []
         busy: list[Load] = []
-        nats_cpu_s = 0.0
+        over_nats_cpu_ms: list[float] = []
         for side in sides.values():
             for stream in (False, True):
                 await run_load(side.target, stream=stream, callers=4, calls=WARM_CALLS)
@@ -212,14 +216,14 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, obje
             alone.append(await over_nats(stub, ALONE_CALLS, 1))
             begun = _cpu_s(proxy.pid)
             busy.append(await over_nats(stub, BUSY_CALLS, CALLERS))
-            nats_cpu_s += _cpu_s(proxy.pid) - begun
+            over_nats_cpu_ms.append((_cpu_s(proxy.pid) - begun) * 1000 / BUSY_CALLS)
         line = report({name: side.measured for name, side in sides.items()})
         floor = joined(sides["direct"].measured.streams_alone)
         bare = sides["relay"].measured.cpu_ms(stream=True)
         line |= {
             "nats_added_ttft_p50_ms": _added(joined(alone).first_ms, floor.first_ms),
             "nats_streams_per_s": round(joined(busy).rate, 1),
-            "nats_cpu_ratio_to_relay": round(nats_cpu_s * 1000 / joined(busy).calls / bare, 2),
+            "nats_cpu_ratio_to_relay": round(statistics.median(over_nats_cpu_ms) / bare, 2),
         }
         if arguments.streams:
             line |= {"streams": arguments.streams, **await memory(ours, proxy.rss_kib, arguments.streams)}
@@ -237,14 +241,14 @@ def report(found: dict[str, Measured]) -> dict[str, object]:
         ),
         "added_p50_ms": _added(joined(ours.json_alone).whole_ms, joined(direct.json_alone).whole_ms),
         "streams_per_s": round(streams, 1),
-        "cpu_ratio_to_relay": round(ours.cpu_ms(stream=True) / bare.cpu_ms(stream=True), 2),
-        "cpu_ratio_to_relay_json": round(ours.cpu_ms(stream=False) / bare.cpu_ms(stream=False), 2),
+        "cpu_ratio_to_relay": _cpu_ratio(ours, bare, stream=True),
+        "cpu_ratio_to_relay_json": _cpu_ratio(ours, bare, stream=False),
     }
     if (peer := found.get("litellm")) is not None:
         line |= {
             "streams_ratio_to_litellm": round(streams / joined(peer.streams_busy).rate, 1),
-            "cpu_ratio_to_litellm": round(ours.cpu_ms(stream=True) / peer.cpu_ms(stream=True), 3),
-            "cpu_ratio_to_litellm_json": round(ours.cpu_ms(stream=False) / peer.cpu_ms(stream=False), 3),
+            "cpu_ratio_to_litellm": _cpu_ratio(ours, peer, stream=True),
+            "cpu_ratio_to_litellm_json": _cpu_ratio(ours, peer, stream=False),
         }
     for name, measured in found.items():
         line |= {
@@ -256,6 +260,12 @@ def report(found: dict[str, Measured]) -> dict[str, object]:
             line[f"{name}_cpu_ms"] = round(measured.cpu_ms(stream=True), 3)
             line[f"{name}_json_cpu_ms"] = round(measured.cpu_ms(stream=False), 3)
     return line
+
+
+def _cpu_ratio(ours: Measured, other: Measured, *, stream: bool) -> float:
+    """The median of the rounds' ratios: the two of a round ran one after the other, on the same machine."""
+    rounds = zip(ours.cpu_by_round(stream=stream), other.cpu_by_round(stream=stream), strict=True)
+    return round(statistics.median(mine / theirs for mine, theirs in rounds), 3)
 
 
 def _added(with_it: list[float], without: list[float]) -> float:
@@ -272,7 +282,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--streams", type=int, default=20_000, help="0 leaves memory out")
     parser.add_argument("--without-litellm", action="store_true", help="for a quick look")
     uvloop.run(run(parser.parse_args()))
