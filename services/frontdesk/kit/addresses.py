@@ -7,11 +7,14 @@ the call, so the guard sits where the socket is made: a name that leads elsewher
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
-from aiohttp import TCPConnector, ThreadedResolver
+from aiohttp import TCPConnector
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 # RFC 6052: the last 32 bits are an IPv4 address, which a gateway of the network calls.
@@ -20,6 +23,9 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 # 6to4, and where Azure's machines find their host.
 _INSIDE = tuple(map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")))
 _INSIDE_6 = IPv6Network("3fff::/20")
+
+# Names that are looked up at once: as many as a pool of connections has.
+LOOKUPS = 100
 
 AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
 
@@ -58,6 +64,41 @@ def _embedded(ip: IPv6Address) -> IPv4Address | None:
     return ip.ipv4_mapped or ip.sixtofour
 
 
+class NamesInThreads(AbstractResolver):
+    """Looks names up with the system's resolver, in threads of its own: a name whose servers are silent holds
+    one for many seconds, and must not keep other work of the process from the common ones."""
+
+    def __init__(self, threads: int = LOOKUPS) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="names")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        look_up = partial(
+            socket.getaddrinfo,
+            host,
+            port,
+            family=family,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_ADDRCONFIG,
+        )
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=int(address[1]),
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
 class PublicOnlyResolver(AbstractResolver):
     """A resolver that leaves out what is not public; raises AddressRefused when nothing is left.
 
@@ -66,7 +107,7 @@ class PublicOnlyResolver(AbstractResolver):
     """
 
     def __init__(self, inner: AbstractResolver | None = None) -> None:
-        self._inner = inner or ThreadedResolver()
+        self._inner = inner or NamesInThreads()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

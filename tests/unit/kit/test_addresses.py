@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 
 import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from frontdesk.kit.addresses import AddressRefused, PublicOnlyResolver, is_public, public_only_connector
+from frontdesk.kit.addresses import (
+    AddressRefused,
+    AddrInfo,
+    NamesInThreads,
+    PublicOnlyResolver,
+    is_public,
+    public_only_connector,
+)
 
 INSIDE = [
     "127.0.0.1",
@@ -119,3 +128,25 @@ async def test_a_name_that_changes_is_refused_when_it_leads_inside() -> None:
     names.addresses = ("127.0.0.1",)
     with pytest.raises(AddressRefused):
         await resolver.resolve("a.example")
+
+
+async def test_names_that_nobody_answers_hold_up_no_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lookups that hang are in threads of their own, and not in those that everything else shares."""
+    answered = threading.Event()
+
+    def hangs(*_: object, **__: object) -> list[AddrInfo]:
+        answered.wait(10)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 443))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    names = NamesInThreads()
+    asked = [asyncio.ensure_future(names.resolve(f"name{n}.example", 443)) for n in range(40)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        assert await asyncio.to_thread(lambda: "done") == "done"
+    answered.set()
+    found = await asyncio.gather(*asked)
+    assert {(one["hostname"], one["host"], one["port"]) for one in found[3]} == {
+        ("name3.example", "192.0.2.1", 443)
+    }
+    await names.close()
