@@ -170,7 +170,7 @@ class Call:
         """Rows of the providers that had the question too and may charge for it: they lost against the one
         that answered, or were silent for too long before it."""
         own = self._own()
-        left = [one for one in self.course.asking if one is not own]
+        left = [one for one in self.course.left() if one is not own]
         if not left:
             return []
         row, rows = self.record(), []
@@ -197,7 +197,7 @@ class Call:
         """While nothing of an answer came the call's own row is of who was asked last, if it was left."""
         if self.begun:
             return None
-        return next((one for one in self.course.asking if one.candidate is self.course.asked), None)
+        return next((one for one in self.course.left() if one.candidate is self.course.asked), None)
 
     def _left_with(self, asked: Asked) -> Usage:
         """What a provider used whose answer was not taken."""

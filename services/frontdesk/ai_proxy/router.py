@@ -33,7 +33,7 @@ from frontdesk.ai_proxy.errors import (
 )
 from frontdesk.ai_proxy.health import Health, Healths, HealthView, Permit
 from frontdesk.ai_proxy.model import Answer, Embeddings, Model, Piece, Prompt, Provider
-from frontdesk.ai_proxy.providers.base import Adapter
+from frontdesk.ai_proxy.providers.base import Adapter, asked_now
 from frontdesk.kit.backoff import exponential
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.errors import FrontdeskError, ResourceExhausted, Unavailable
@@ -59,14 +59,15 @@ class RouterSettings:
 
 @dataclass(slots=True, eq=False)
 class Asked:
-    """A provider that has the question: since when (Unix milliseconds), for how long it was waited for, what
-    it said until nobody did, and why that was."""
+    """A provider that has the question, or gets it when it `waits` no more: since when (Unix milliseconds),
+    for how long it was waited for, what it said until nobody did, and why that was."""
 
     candidate: Candidate
     at_ms: int
     took_ms: int | None = None
     said: Sequence[Piece] = ()
     code: str = "CANCELLED"
+    waits: bool = False
 
 
 @dataclass(slots=True)
@@ -84,7 +85,12 @@ class Course:
         """A provider gets the question."""
         self.asked = candidate
         self.asking.append(asked := Asked(candidate, clock.now_ms()))
+        asked_now.set(asked)
         return asked
+
+    def left(self) -> list[Asked]:
+        """Those of `asking` that really got the question."""
+        return [one for one in self.asking if not one.waits]
 
     def took(self, asked: Asked) -> None:
         """Its answer is the call's."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from frontdesk.ai_proxy.errors import UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
 from frontdesk.ai_proxy.model import Delta, Finish, FinishReason, Model, Price, Usage
-from frontdesk.ai_proxy.router import RouterSettings
+from frontdesk.ai_proxy.providers.http import ProviderHttp
+from frontdesk.ai_proxy.providers.kinds import adapters
+from frontdesk.ai_proxy.router import Router, RouterSettings
 from frontdesk.ai_proxy.spending import SpendRecord
 from frontdesk.ai_proxy.tokens import count_prompt, count_text
 from support.completions import CALLER, FINISH, PRICE, PROMPT, USAGE, Step, forever, provider, says
 from support.completions import CompletionsBench as Bench
+from support.waiting import until
 
 HEDGED = RouterSettings(hedge_after_s=2)
 ASKED = Usage(count_prompt(PROMPT), 0, counted=True)
@@ -169,3 +173,21 @@ async def test_when_all_are_silent_each_has_its_row() -> None:
     assert told(other)[:3] == ("a", "DEADLINE_EXCEEDED", ASKED)
     assert (other.call_id, bench.ledger.released) == (f"{own.call_id}.1", [])
     bench.quiet()
+
+
+async def test_who_waits_for_a_connection_has_not_asked() -> None:
+    """No connection is free and the caller leaves: the provider never had the question, so nobody pays."""
+    http = ProviderHttp(connections=1, private=True)
+    await http.start()
+    bench = Bench(replace(provider("a"), base_url="http://127.0.0.1:9/v1"), budgets=1)
+    bench.router = Router(adapters(http, event_bytes=1024), bench.clock, HEDGED)
+    bench.completions._router = bench.router
+    await http._slots.take("another", 1)
+    call = asyncio.create_task(bench.completions.complete(CALLER, "", PROMPT))
+    await until(lambda: bool(http._slots._waiting))
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await http.stop()
+    (spend,) = bench.ledger.spent
+    assert (spend.code, spend.usage) == ("CANCELLED", Usage())

@@ -38,6 +38,8 @@ from frontdesk.api.ai.v1 import ai_service_pb2 as pb
 from frontdesk.kit.errors import InvalidArgument
 
 MAX_ID = 128
+# Characters that are looked through without a thread.
+_AT_ONCE = 2_000
 
 REASONS = {
     "asked": "The buyer or the model asked for a person.",
@@ -328,9 +330,11 @@ class Answers:
 
 
 async def _asks_for_person(chat: _Chat) -> bool:
-    """Beside the event loop, as many long turns are 40 ms of work."""
-    words = chat.policy.person_words
-    return await asyncio.to_thread(lambda: any(find_word(text, words) for text in chat.newest))
+    def asks() -> bool:
+        return any(find_word(text, chat.policy.person_words) for text in chat.newest)
+
+    # Many long turns are 40 ms of work: in a thread, so that others go on.
+    return asks() if sum(map(len, chat.newest)) <= _AT_ONCE else await asyncio.to_thread(asks)
 
 
 def _newest(turns: Sequence[Turn]) -> tuple[str, ...]:

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextvars import ContextVar
 from typing import Protocol
 
 from frontdesk.ai_proxy.model import Answer, Embeddings, Model, Piece, Prompt, Provider
+
+
+class OnItsWay(Protocol):
+    """A question that a provider gets; while it `waits` here the provider does not have it."""
+
+    waits: bool
+
+
+# What the current task asks.
+asked_now: ContextVar[OnItsWay | None] = ContextVar("asked_now", default=None)
 
 
 class Adapter(Protocol):

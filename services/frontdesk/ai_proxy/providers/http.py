@@ -28,9 +28,10 @@ from frontdesk.ai_proxy.errors import (
 )
 from frontdesk.ai_proxy.model import Piece
 from frontdesk.ai_proxy.providers import failures
+from frontdesk.ai_proxy.providers.base import asked_now
 from frontdesk.ai_proxy.providers.failures import Call
 from frontdesk.ai_proxy.providers.slots import Slots
-from frontdesk.kit.addresses import AddressRefused, public_only_connector
+from frontdesk.kit.addresses import AddressRefused, NamesInThreads, public_only_connector
 from frontdesk.kit.clock import Clock, SystemClock
 from frontdesk.kit.errors import InvalidArgument
 from frontdesk.kit.telemetry.propagation import inject
@@ -123,7 +124,7 @@ class ProviderHttp:
     async def start(self) -> None:
         """Open the pool."""
         connector = (
-            aiohttp.TCPConnector(limit=self._connections)
+            aiohttp.TCPConnector(limit=self._connections, resolver=NamesInThreads())
             if self._private
             else public_only_connector(limit=self._connections)
         )
@@ -228,6 +229,9 @@ class ProviderHttp:
 
     async def _take_slot(self, call: Call) -> None:
         organization_id = call.provider.organization_id
+        asked = asked_now.get()
+        if asked is not None:
+            asked.waits = True
         try:
             await self._slots.take(organization_id, call.provider.limits.connect_s)
         except TimeoutError:
@@ -235,6 +239,8 @@ class ProviderHttp:
             whose = "the organization's" if self._slots.has_share(organization_id) else "all"
             sentence = f"{whose} connections to providers are in use"
             raise call.error(UpstreamLimited, "no slot", sentence) from None
+        if asked is not None:
+            asked.waits = False
 
     async def _send(self, call: Call, late: float) -> aiohttp.ClientResponse:
         assert self._session is not None, "start it first"
