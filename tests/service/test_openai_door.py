@@ -33,7 +33,7 @@ async def ai(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[AiBench]:
         f"sqlite:///{tmp_path}/ai.db",
         FRONTDESK_AI_WRITE_SECONDS="1",
         FRONTDESK_AI_REQUEST_MEGABYTES="2",
-        FRONTDESK_AI_REQUESTS_MEGABYTES="3",
+        FRONTDESK_AI_REQUESTS_MEGABYTES="24",
     )
     await bench.start()
     for model in ("default", "breaks", "embedding"):

@@ -52,12 +52,12 @@ class AiProxySettings(
         default=16, ge=1, le=256, description="The largest request of `/v1`, its pictures included, MiB."
     )
     ai_requests_megabytes: int = Field(
-        default=64,
-        ge=1,
-        le=4_096,
+        default=256,
+        ge=16,
+        le=65_536,
         description=(
-            "What large requests of `/v1` (256 KiB and more) may have together on a replica, MiB; they take "
-            "four times that of memory."
+            "Memory that requests of `/v1` under way may take on a replica, estimated at four times their "
+            "bytes and 200 a value, MiB; an organization has at most half of it."
         ),
     )
     ai_body_megabytes: int = Field(

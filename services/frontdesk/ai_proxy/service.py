@@ -258,8 +258,7 @@ def _openai_door(settings: AiProxySettings, completions: Completions, clock: Clo
     limits = DoorLimits(
         write_s=settings.ai_write_seconds,
         body_bytes=settings.ai_request_megabytes * MIB,
-        # One of the largest always has a place.
-        held_bytes=max(settings.ai_requests_megabytes, settings.ai_request_megabytes) * MIB,
+        room_bytes=settings.ai_requests_megabytes * MIB,
     )
     return OpenAiDoor(completions, clock, limits)
 

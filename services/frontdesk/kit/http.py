@@ -158,9 +158,9 @@ class Beside:
         await self._app(scope, receive, send)
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int, arrived: Callable[[int], None] | None = None) -> bytes:
     """The whole body; raises BodyTooLarge above `limit` bytes, by its announced length or as it arrives, and
-    ClientDisconnect."""
+    ClientDisconnect. `arrived` is told the size of each part."""
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit:
         raise BodyTooLarge(limit)
@@ -171,6 +171,8 @@ async def read_body(request: Request, limit: int) -> bytes:
             size += len(part)
             if size > limit:
                 raise BodyTooLarge(limit)
+            if arrived is not None:
+                arrived(len(part))
             parts.append(part)
     return b"".join(parts)
 

@@ -35,8 +35,9 @@ from frontdesk.ai_proxy.openai_door.responses import (
     model_body,
     models_body,
 )
+from frontdesk.ai_proxy.openai_door.room import Place, Room
 from frontdesk.kit.clock import Clock
-from frontdesk.kit.errors import DeadlineExceeded, FrontdeskError, NotFound, ResourceExhausted
+from frontdesk.kit.errors import DeadlineExceeded, FrontdeskError, NotFound
 from frontdesk.kit.http import LEFT, read_body, require
 from frontdesk.kit.presence import CallerLeft, WhileThere
 from frontdesk.kit.tokens import Role
@@ -47,8 +48,6 @@ Batch = Sequence[Piece | Outcome]
 
 MODEL_PATH = "/v1/models/"
 MIB = 1024 * 1024
-# Smaller questions are not counted.
-_LARGE = 256 * 1024
 
 _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
@@ -56,11 +55,11 @@ _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 @dataclass(frozen=True, slots=True)
 class DoorLimits:
     """`write_s`: a caller that takes nothing for so long, or has not sent its whole question, is cut off.
-    `body_bytes`: the largest question; `held_bytes`: of large ones, all that are under way together."""
+    `body_bytes`: the largest question; `room_bytes`: memory that all questions under way may take."""
 
     write_s: float = 30.0
     body_bytes: int = 16 * MIB
-    held_bytes: int = 64 * MIB
+    room_bytes: int = 256 * MIB
 
 
 class OpenAiDoor:
@@ -69,7 +68,7 @@ class OpenAiDoor:
     def __init__(self, completions: Completions, clock: Clock, limits: DoorLimits) -> None:
         self._completions = completions
         self._limits = limits
-        self._held = 0
+        self._room = Room(limits.room_bytes)
         self._clock = clock
         self._enter = require(Role.agent)
         self._model_route = Route(MODEL_PATH + "{name}", self._model, methods=["GET"])
@@ -82,12 +81,13 @@ class OpenAiDoor:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Below FastAPI a call would cost a fifth more."""
-        request, held = Request(scope, receive), 0
+        request = Request(scope, receive)
+        place: Place | None = None
         try:
             try:
                 route = scope["route"] = self._route(scope["method"], scope["path"])
-                await self._enter(request)
-                held = self._hold(request)
+                principal = await self._enter(request)
+                place = request.state.place = self._room.place(principal.organization_id)
                 response = await route.endpoint(request)
             except (FrontdeskError, HTTPException) as error:
                 response = error_response(error)
@@ -98,30 +98,21 @@ class OpenAiDoor:
                 response = broken_response()
             await response(scope, receive, send)
         finally:
-            self._held -= held
-
-    def _hold(self, request: Request) -> int:
-        """Count a large body for as long as it is under way: it takes four times its bytes."""
-        length = request.headers.get("content-length", "")
-        size = int(length) if length.isdecimal() else 0
-        if "transfer-encoding" in request.headers:
-            size = self._limits.body_bytes
-        if not _LARGE < size <= self._limits.body_bytes:
-            return 0
-        if self._held + size > self._limits.held_bytes:
-            raise ResourceExhausted("too many large questions are under way", retry_after_s=1)
-        self._held += size
-        return size
+            if place is not None:
+                place.end()
 
     async def _body(self, request: Request) -> bytes:
+        place: Place = request.state.place
         alarm = Alarm(self._limits.write_s)
         try:
-            return await alarm.within(lambda: read_body(request, self._limits.body_bytes))
+            body = await alarm.within(lambda: read_body(request, self._limits.body_bytes, place.arrived))
         except DeadlineExceeded:
             problem = f"the question did not come within {self._limits.write_s:g} s"
             raise HTTPException(408, problem) from None
         finally:
             alarm.close()
+        place.whole(body)
+        return body
 
     def _route(self, method: str, path: str) -> Route:
         route = self._routes.get(path)
@@ -153,7 +144,13 @@ class OpenAiDoor:
     async def _embeddings(self, request: Request) -> Response:
         asked = read_embeddings(await self._body(request))
         caller = _caller(request, "embed")
-        found, outcome = await self._completions.embed(caller, asked.model, asked.texts, asked.dimensions)
+        try:
+            async with WhileThere(request.receive):
+                found, outcome = await self._completions.embed(
+                    caller, asked.model, asked.texts, asked.dimensions
+                )
+        except CallerLeft:
+            return Response(status_code=LEFT)
         return _json(embeddings_body(asked.model, found, outcome, as_base64=asked.base64))
 
     async def _models(self, request: Request) -> Response:

@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 import orjson
 
 from frontdesk.ai_proxy.model import ModelMessage, Prompt, Role, Tool, ToolCall
-from frontdesk.ai_proxy.protos import check_prompt, check_tool_name
-from frontdesk.ai_proxy.rpc.ai import check_texts
+from frontdesk.ai_proxy.protos import MAX_MESSAGES, MAX_TOOLS, check_prompt, check_tool_name
+from frontdesk.ai_proxy.rpc.ai import MAX_EMBEDDED, check_texts
 from frontdesk.kit.errors import InvalidArgument
 
 V = TypeVar("V")
 
 MAX_NAME = 128
+MAX_PARTS = 1_000
 
 _ROLES = {
     "system": Role.SYSTEM,
@@ -59,11 +60,11 @@ _NEUTRAL: Mapping[str, Any] = {
 }
 # The same inside of it. Behind the bar stands what is left out: hints, and what came with an answer of ours.
 _MESSAGE = frozenset(("role", "content", "tool_calls", "tool_call_id")) | {
+    "name",
     "refusal",
     "annotations",
     "reasoning_content",
 }
-_TOOL_MESSAGE = _MESSAGE | {"name"}
 _TEXT = frozenset(("type", "text"))
 _IMAGE = frozenset(("type", "image_url"))
 _IMAGE_URL = frozenset(("url",)) | {"detail"}
@@ -105,8 +106,10 @@ def read_chat(body: bytes) -> ChatRequest:
     stop = given.get("stop")
     kind, schema = _format(_get(given, "response_format", dict, {}))
     prompt = Prompt(
-        messages=tuple(_message(m, f"messages[{i}]") for i, m in enumerate(_list(given, "messages"))),
-        tools=tuple(_tool(t, f"tools[{i}]") for i, t in enumerate(_list(given, "tools"))),
+        messages=tuple(
+            _message(m, f"messages[{i}]") for i, m in enumerate(_list(given, "messages", MAX_MESSAGES))
+        ),
+        tools=tuple(_tool(t, f"tools[{i}]") for i, t in enumerate(_list(given, "tools", MAX_TOOLS))),
         tool_choice=_tool_choice(given.get("tool_choice")),
         temperature=_number(given, "temperature"),
         top_p=_number(given, "top_p"),
@@ -199,11 +202,14 @@ def _number(given: Mapping[str, Any], name: str) -> float | None:
     return float(value)
 
 
-def _list(given: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    found = _get(given, name, list, [])
+def _list(given: Mapping[str, Any], name: str, most: int, prefix: str = "") -> list[dict[str, Any]]:
+    found = _get(given, name, list, [], prefix)
+    # Before anything is made of it.
+    if len(found) > most:
+        raise InvalidArgument(f"{prefix}{name}", f"must be at most {most}")
     for index, entry in enumerate(found):
         if not isinstance(entry, dict):
-            raise InvalidArgument(f"{name}[{index}]", "must be an object")
+            raise InvalidArgument(f"{prefix}{name}[{index}]", "must be an object")
     entries: list[dict[str, Any]] = found
     return entries
 
@@ -211,6 +217,8 @@ def _list(given: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 def _texts(value: object, field: str) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
+    if isinstance(value, list) and len(value) > MAX_EMBEDDED:
+        raise InvalidArgument(field, f"must be at most {MAX_EMBEDDED} texts")
     if isinstance(value, list) and all(isinstance(text, str) for text in value):
         return tuple(value)
     raise InvalidArgument(field, "must be text or a list of texts")
@@ -220,7 +228,7 @@ def _message(given: Mapping[str, Any], field: str) -> ModelMessage:
     role = _ROLES.get(_get(given, "role", str, "", f"{field}."))
     if role is None:
         raise InvalidArgument(f"{field}.role", f"must be one of {', '.join(_ROLES)}")
-    _only(_TOOL_MESSAGE if role is Role.TOOL else _MESSAGE, given, field)
+    _only(_MESSAGE, given, field)
     text, images = _content(given.get("content"), f"{field}.content")
     return ModelMessage(
         role=role,
@@ -228,7 +236,7 @@ def _message(given: Mapping[str, Any], field: str) -> ModelMessage:
         image_urls=images,
         tool_calls=tuple(
             _tool_call(index, call, f"{field}.tool_calls[{index}]")
-            for index, call in enumerate(_list(given, "tool_calls"))
+            for index, call in enumerate(_list(given, "tool_calls", MAX_TOOLS, f"{field}."))
         ),
         tool_call_id=_get(given, "tool_call_id", str, "", f"{field}."),
     )
@@ -240,6 +248,8 @@ def _content(content: object, field: str) -> tuple[str, tuple[str, ...]]:
         return content or "", ()
     if not isinstance(content, list):
         raise InvalidArgument(field, "must be text or a list of parts")
+    if len(content) > MAX_PARTS:
+        raise InvalidArgument(field, f"must have at most {MAX_PARTS} parts")
     texts: list[str] = []
     images: list[str] = []
     for index, part in enumerate(content):

@@ -165,7 +165,6 @@ def test_embeddings_that_are_wrong(body: dict[str, Any], field: str) -> None:
 @pytest.mark.parametrize(
     ("field", "fields"),
     [
-        ("messages[0].name", {"messages": [{**HELLO, "name": "anna"}]}),
         ("messages[0].audio", {"messages": [{**HELLO, "audio": {"id": "a"}}]}),
         (
             "messages[0].content[0].cache_control",
@@ -216,3 +215,21 @@ def test_an_answer_can_be_given_back_as_it_came() -> None:
         )
     )
     assert [message.role for message in found.prompt.messages] == [Role.USER, Role.ASSISTANT, Role.TOOL]
+
+
+@pytest.mark.parametrize(
+    ("field", "fields"),
+    [
+        ("messages", {"messages": [{}] * 1_001}),
+        ("tools", {"tools": [{}] * 129}),
+        ("messages[0].tool_calls", {"messages": [{"role": "assistant", "tool_calls": [{}] * 129}]}),
+        ("messages[0].content", {"messages": [{"role": "user", "content": [{}] * 1_001}]}),
+        ("stop", {"stop": ["a"] * 257}),
+    ],
+)
+def test_long_lists_are_refused_before_they_are_read(field: str, fields: dict[str, Any]) -> None:
+    """By their length, not by what is wrong with their first entry: nothing is made of them."""
+    with pytest.raises(InvalidArgument) as refused:
+        read_chat(chat(**fields))
+    assert refused.value.field == field
+    assert "at most" in refused.value.problem
