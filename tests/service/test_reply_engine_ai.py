@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from frontdesk.ai_proxy.errors import UpstreamUnavailable
 from frontdesk.api.ai.v1 import ai_service_pb2 as ai_pb
 from frontdesk.api.chats.v1 import chat_service_pb2 as chats_pb
 from frontdesk.api.events.v1 import inbound_pb2, outbound_pb2
@@ -333,10 +334,24 @@ async def test_a_call_whose_replica_goes_away_is_made_once_more(desk: EngineBenc
     assert len(ai.requests) == 4
 
 
-async def test_what_ai_proxy_itself_says_is_not_asked_again(desk: EngineBench, ai: ScriptedAi) -> None:
-    """It has asked every provider by then: another call would only ask each once more."""
+async def test_what_ai_proxy_lacked_itself_is_asked_once_more(desk: EngineBench, ai: ScriptedAi) -> None:
+    """Its database or NATS was away for a moment, and no provider was asked; the second time counts."""
     await default_reply(Calls(desk), "稍等")
-    ai.script = [Unavailable("no provider answers")]
+    away = Unavailable("the database is away")
+    ai.script = [away]
+    await desk.hear("包邮吗")
+    await until(lambda: desk.texts == ["AI：包邮吗"])
+    assert len(ai.requests) == 2
+    ai.script = [away, away]
+    await desk.hear("包邮吗", chat="chat2")
+    await until(lambda: desk.texts == ["AI：包邮吗", "稍等"])
+    assert len(ai.requests) == 4
+
+
+async def test_what_a_provider_failed_at_is_not_asked_again(desk: EngineBench, ai: ScriptedAi) -> None:
+    """ai-proxy has asked every provider by then: another call would only ask each once more."""
+    await default_reply(Calls(desk), "稍等")
+    ai.script = [UpstreamUnavailable("the provider is overloaded", provider="deep", model="m")]
     await desk.hear("包邮吗")
     await until(lambda: desk.texts == ["稍等"])
     assert len(ai.requests) == 1

@@ -3,9 +3,10 @@
 A question is the buyer's words with what was said before, the item's facts and what was offered so far; all
 that is read when the question's turn comes, with no lock held. From its beginning it has `seconds`: for a
 free place, for the facts, for the call, which carries what is left as its deadline to ai-proxy and on to the
-model. A call that no replica of ai-proxy answered, or one that went away, is made once more; what ai-proxy
-itself says, after it asked every provider, is not asked again. Whatever goes wrong is an outcome with a
-reason; the chain goes on with what follows the AI.
+model. A call that ends UNAVAILABLE is made once more: no replica of ai-proxy took it, its replica stopped, or
+lacked its own database or NATS, and another may do better. Where the error names a provider, ai-proxy asked
+those that there are, and is not asked again. Whatever goes wrong is an outcome with a reason; the chain goes
+on with what follows the AI.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from frontdesk.api.ai.v1.ai_service_pb2_grpc import AiServiceStub
 from frontdesk.kit.clock import Clock
 from frontdesk.kit.database import Database
 from frontdesk.kit.errors import FrontdeskError
-from frontdesk.kit.rpc.status import was_answered
+from frontdesk.kit.rpc.status import from_rpc_error
 from frontdesk.reply_engine.conversation import read_conversation
 from frontdesk.reply_engine.facts import FactSource
 from frontdesk.reply_engine.model import AiOutcome, AiTurn
@@ -99,7 +100,8 @@ class Ai:
             except grpc.aio.AioRpcError as error:
                 code = error.code()
                 left = until - self._clock.monotonic()
-                lost = code is grpc.StatusCode.UNAVAILABLE and not was_answered(error)
+                asked = "provider" in from_rpc_error(error).facts
+                lost = code is grpc.StatusCode.UNAVAILABLE and not asked
                 if again and lost and left > AGAIN_AFTER_S:
                     await self._clock.sleep(AGAIN_AFTER_S)
                     continue

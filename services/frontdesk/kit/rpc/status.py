@@ -75,12 +75,6 @@ def details_of(error: AioRpcError) -> tuple[tuple[str, str | bytes], ...]:
     return tuple((key, value) for key, value in error.trailing_metadata() or () if key == DETAILS)
 
 
-def was_answered(error: AioRpcError) -> bool:
-    """Whether a servicer raised what the call failed with. If not, nobody took it, or the replica died or
-    stopped, and another one may do better."""
-    return bool(details_of(error))
-
-
 def from_rpc_error(error: AioRpcError) -> errors.FrontdeskError:
     """The FrontdeskError a servicer raised, as the caller of a stub sees it; facts come back as text."""
     code = error.code()
