@@ -1,7 +1,7 @@
-"""Where a provider's API begins: the one rule for its address.
+"""Where a provider's API begins: the rules for its address.
 
-An address is shown to everybody who may list providers and stands in logs, so it holds no secret: the key has
-a field of its own, which is encrypted.
+An address is shown to everybody who may list providers and stands in logs, so none is written that holds a
+secret: the key has a field of its own, which is encrypted. One that was stored before goes on working.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from frontdesk.kit.errors import InvalidArgument
 URL_LENGTH = 2048
 
 # Names of query parameters whose value lets somebody in: `key` as Google has it, `sig` and `code` as Azure.
-_SECRET_NAME = re.compile(r"key|token|secret|passw|pwd|credential|signature|auth|^(sig|code)$", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r".*(key|token|secret|password|passwd|pwd|credentials?|signature|auth|authorization)|sig|code",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def check_base_url(text: str, field: str) -> URL:
@@ -34,12 +37,17 @@ def check_base_url(text: str, field: str) -> URL:
         raise InvalidArgument(field, "must not hold a user or password; the key belongs into api_key")
     if "#" in text:
         raise InvalidArgument(field, "must not have a fragment")
+    return url
+
+
+def check_new_base_url(text: str, field: str) -> None:
+    """As `check_base_url`, and no secret may be in the address."""
+    url = check_base_url(text, field)
     for name, value in url.query.items():
-        if value and _SECRET_NAME.search(name):
+        if value and _SECRET_NAME.fullmatch(name):
             raise InvalidArgument(
                 field, f"must not hold a secret, as {name[:64]!r} seems to be; it belongs into api_key"
             )
-    return url
 
 
 def server_of(text: str) -> tuple[str, str, int]:

@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from frontdesk.ai_proxy.base_url import check_base_url
+from frontdesk.ai_proxy.base_url import check_new_base_url
 from frontdesk.ai_proxy.model import OFFLINE, Model, Price, Provider, ProviderLimits
 from frontdesk.ai_proxy.tables import UNREADABLE, providers
 from frontdesk.api.ai.v1 import provider_service_pb2 as pb
@@ -150,7 +150,7 @@ def body_from_proto(provider: pb.Provider, prefix: str) -> dict[str, Any]:
     """A provider's body as a caller wrote it; InvalidArgument names the field behind `prefix`."""
     if provider.kind not in KINDS:
         raise InvalidArgument(f"{prefix}kind", "must be one of those that this version knows")
-    check_base_url(provider.base_url, f"{prefix}base_url")
+    check_new_base_url(provider.base_url, f"{prefix}base_url")
     if not 1 <= len(provider.models) <= MOST_MODELS:
         raise InvalidArgument(f"{prefix}models", f"1 to {MOST_MODELS} of them")
     models = [

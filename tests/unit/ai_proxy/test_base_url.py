@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from frontdesk.ai_proxy.base_url import check_base_url, server_of
+from frontdesk.ai_proxy.base_url import check_base_url, check_new_base_url, server_of
 from frontdesk.kit.errors import InvalidArgument
 
 
@@ -50,14 +50,23 @@ def test_what_is_no_address_of_an_api_is_refused(url: str) -> None:
         "X-Amz-Signature=sk-4711",
         "code=sk-4711",
         "password=sk-4711",
+        "passwd=sk-4711",
+        "aws_credentials=sk-4711",
         "Authorization=sk-4711",
+        "x-auth=sk-4711",
     ],
 )
 def test_a_secret_has_no_place_in_an_address(query: str) -> None:
     """It would be shown to all who list providers; the error says where it belongs and does not repeat it."""
     with pytest.raises(InvalidArgument, match="api_key") as caught:
-        check_base_url(f"https://models.example/v1?{query}", "base_url")
+        check_new_base_url(f"https://models.example/v1?{query}", "base_url")
     assert "4711" not in str(caught.value)
+
+
+def test_an_address_of_before_with_a_secret_goes_on_working() -> None:
+    """It was allowed when it was stored; it is refused where it is written again."""
+    url = "https://models.example/v1?api_key=sk-4711"
+    assert str(check_base_url(url, "base_url")) == url
 
 
 @pytest.mark.parametrize(
@@ -67,12 +76,13 @@ def test_a_secret_has_no_place_in_an_address(query: str) -> None:
         "http://[::1]:11434",
         "https://models.example/openai/v1?api-version=2024-10-21",
         "https://models.example/v1?region=eu&language_code=zh&design=1&key=",
+        "https://models.example/v1?author=me&keyspace=a&tokens=5&authority=b&passwordless=1&codec=x&signal=1",
         "https://models.example/v1/@org",
         "HTTPS://模型.example/",
     ],
 )
 def test_other_addresses_are_allowed(url: str) -> None:
-    check_base_url(url, "base_url")
+    check_new_base_url(url, "base_url")
 
 
 def test_a_server_is_scheme_host_and_port() -> None:

@@ -30,6 +30,7 @@ def priced(**fields: Any) -> pb.Provider:
     [
         ("kind", wanted(kind=0)),
         ("base_url", wanted(base_url="ftp://models.example")),
+        ("base_url", wanted(base_url="https://models.example/v1?key=sk-4711")),
         ("models", wanted(models=[])),
         ("models", wanted(*(pb.Model(name=f"m{number}") for number in range(65)))),
         ("models[1].name", wanted(pb.Model(name="m"), pb.Model(name="m", embeds=True))),
