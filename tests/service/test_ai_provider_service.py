@@ -13,7 +13,12 @@ from sqlalchemy import select, text
 from frontdesk.ai_proxy.catalog import Candidate
 from frontdesk.ai_proxy.completions import Completions, CompletionSettings
 from frontdesk.ai_proxy.configuration import Configuration
-from frontdesk.ai_proxy.errors import BudgetExceeded, UpstreamMisconfigured, UpstreamTimeout
+from frontdesk.ai_proxy.errors import (
+    BudgetExceeded,
+    UpstreamMisconfigured,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from frontdesk.ai_proxy.model import ModelMessage, Prompt, Provider, Role, Usage
 from frontdesk.ai_proxy.router import Course, Router, RouterSettings
 from frontdesk.ai_proxy.rpc import providers as rpc
@@ -22,7 +27,15 @@ from frontdesk.ai_proxy.tables import providers
 from frontdesk.api.ai.v1 import provider_service_pb2 as pb
 from frontdesk.kit.clock import ManualClock
 from frontdesk.kit.database import Database, DatabaseOptions
-from frontdesk.kit.errors import AlreadyExists, FrontdeskError, InvalidArgument, NotFound, PermissionDenied
+from frontdesk.kit.errors import (
+    AlreadyExists,
+    DeadlineExceeded,
+    FrontdeskError,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unavailable,
+)
 from frontdesk.kit.migrations import migrate
 from frontdesk.kit.principal import Principal, current_principal
 from frontdesk.kit.secrets import SecretBox, SecretError, generate_key
@@ -362,6 +375,26 @@ async def test_a_test_asks_one_model_and_says_what_came(bench: Bench) -> None:
     ]
     with pytest.raises(NotFound):
         await bench.test(stored.provider_id, "unknown")
+
+
+@pytest.mark.parametrize("bench", ["sqlite"], indirect=True)
+async def test_a_test_blames_no_provider_for_what_is_away_here(bench: Bench) -> None:
+    """Its caller hears that this service's own database or NATS is away; nobody should change an address for
+    that. What the provider itself fails at is its problem, and so is taking longer than a test lasts."""
+    stored = await bench.create(wanted())
+    bench.adapter.plays("deep", [UpstreamUnavailable("the provider is overloaded", status=503)])
+    away = await bench.test(stored.provider_id)
+    assert (away.code, away.problem) == (
+        "UNAVAILABLE",
+        "The provider is overloaded. Check its address, or try again later.",
+    )
+    bench.adapter.plays("deep", [DeadlineExceeded("no whole answer within 30 s")])
+    late = await bench.test(stored.provider_id)
+    assert late.code == "DEADLINE_EXCEEDED"
+    assert late.problem.endswith("Check its address, or give it more time.")
+    bench.ledger.full = True
+    with pytest.raises(Unavailable, match="no room"):
+        await bench.test(stored.provider_id)
 
 
 @pytest.mark.parametrize("bench", ["sqlite"], indirect=True)

@@ -13,7 +13,13 @@ from frontdesk.ai_proxy.breaker import State
 from frontdesk.ai_proxy.callers import api_key_id
 from frontdesk.ai_proxy.catalog import Candidate
 from frontdesk.ai_proxy.configuration import Configuration
-from frontdesk.ai_proxy.errors import UpstreamLimited, UpstreamMisconfigured, UpstreamRefused
+from frontdesk.ai_proxy.errors import (
+    UpstreamError,
+    UpstreamLimited,
+    UpstreamMisconfigured,
+    UpstreamRefused,
+    UpstreamUnavailable,
+)
 from frontdesk.ai_proxy.model import Caller, Outcome, Provider, new_id
 from frontdesk.ai_proxy.router import Router
 from frontdesk.ai_proxy.stored_providers import (
@@ -38,7 +44,6 @@ from frontdesk.kit.errors import (
     FrontdeskError,
     InvalidArgument,
     NotFound,
-    Unavailable,
 )
 from frontdesk.kit.secrets import SecretBox
 
@@ -50,17 +55,19 @@ _ADVICE: tuple[tuple[type[FrontdeskError], str], ...] = (
     (UpstreamRefused, "Check that the model is one for this kind of question."),
     (UpstreamLimited, "Wait, or ask the provider for a higher limit."),
     (DeadlineExceeded, "Check its address, or give it more time."),
-    (Unavailable, "Check its address, or try again later."),
+    (UpstreamUnavailable, "Check its address, or try again later."),
 )
-# What a test of a provider tells in its response.
-_TELLS = (UnreadableProvider, Unavailable, UpstreamMisconfigured, UpstreamRefused, UpstreamLimited)
+# What a test of a provider tells in its response, as it is the provider's: DeadlineExceeded too, as a probe's
+# time ends it only while the provider is asked. What this service itself lacks rises to the caller.
+_TELLS = (UnreadableProvider, UpstreamError, DeadlineExceeded)
 
 
 class Probes(Protocol):
     """Asks one model of a provider."""
 
     async def probe(self, caller: Caller, candidate: Candidate, within_s: float) -> Outcome:
-        """Raises BudgetExceeded, UpstreamError, DeadlineExceeded, Unavailable."""
+        """Raises UpstreamError and, when the provider takes longer, DeadlineExceeded; BudgetExceeded and
+        Unavailable of this service's own."""
         ...
 
 
