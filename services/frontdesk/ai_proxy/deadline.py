@@ -41,7 +41,7 @@ class Alarm:
         self._seconds = seconds
         self._task: asyncio.Task[object] | None = None
         self._rings = False
-        # Requests to cancel the task that had come before ours.
+        # Requests to cancel the task that had come before its wait.
         self._asked_before = 0
         self._handle = later(seconds, self._ring)
 
@@ -55,7 +55,7 @@ class Alarm:
             raise self._exceeded()
         task = asyncio.current_task()
         assert task is not None
-        self._task = task
+        self._task, self._asked_before = task, task.cancelling()
         try:
             return await work()
         except asyncio.CancelledError:
@@ -77,5 +77,4 @@ class Alarm:
         self.over = True
         if self._task is not None and not self._rings:
             self._rings = True
-            self._asked_before = self._task.cancelling()
             self._task.cancel()

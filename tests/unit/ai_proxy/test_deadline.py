@@ -41,19 +41,42 @@ async def test_it_does_not_ring_into_its_callers_own_code() -> None:
 
 
 async def test_somebody_elses_cancellation_stays_one() -> None:
-    """Also when both come at once."""
+    """Also when both come at once, whichever is first."""
     later = ManualLater()
 
-    async def case(ring: Callable[[], None]) -> None:
-        task = asyncio.create_task(Alarm(3, later).within(forever))
+    async def case(*requests: Callable[[asyncio.Task[object]], object]) -> None:
+        task: asyncio.Task[object] = asyncio.create_task(Alarm(3, later).within(forever))
         await asyncio.sleep(0)
-        ring()
-        task.cancel()
+        for request in requests:
+            request(task)
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    await case(lambda: None)
-    await case(later.ring)
+    def ring(task: asyncio.Task[object]) -> None:
+        later.ring()
+
+    await case(asyncio.Task.cancel)
+    await case(ring, asyncio.Task.cancel)
+    await case(asyncio.Task.cancel, ring)
+
+
+async def test_a_request_of_before_is_not_this_waits_own() -> None:
+    """A task that was cancelled and goes on all the same still hears of its time."""
+    later = ManualLater()
+
+    async def caller() -> None:
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            await Alarm(3, later).within(forever)
+
+    task = asyncio.create_task(caller())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    later.ring()
+    with pytest.raises(DeadlineExceeded):
+        await task
 
 
 async def test_work_that_ends_all_the_same_gives_its_value() -> None:
