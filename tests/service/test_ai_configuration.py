@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,8 @@ async def test_a_look_for_the_latest_is_bounded(database: Database) -> None:
 async def test_what_one_set_up_wrong_touches_no_other(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Read in one batch, each has its own answer; what can't be read is not quoted, and read again later."""
+    """Read in one batch, each has its own answer; what can't be read is not quoted, and read again when it
+    was changed."""
     broken = {"bad"}
 
     async def load(connection: AsyncConnection, organization_id: str) -> str:
@@ -123,7 +124,40 @@ async def test_what_one_set_up_wrong_touches_no_other(
     assert ["organization bad" in record.getMessage() for record in caplog.records] == [True]
     assert "a seller wrote" not in f"{bad} {caplog.text}"
     broken.clear()
+    async with configuration.change("bad"):
+        pass
     assert await configuration.get("bad") == "BAD"
+
+
+async def test_what_cant_be_read_is_read_once_a_version(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A busy organization that is broken costs what another does; each of its calls has its own error."""
+    loads = []
+
+    async def load(connection: AsyncConnection, organization_id: str) -> str:
+        loads.append(organization_id)
+        raise ValueError
+
+    clock = ManualClock()
+    configuration = Configuration(database, load, clock)
+
+    async def failed(look: Callable[[str], Awaitable[str]]) -> FrontdeskError:
+        with pytest.raises(FrontdeskError, match="can't be read") as caught:
+            await look("bad")
+        return caught.value
+
+    errors: list[FrontdeskError] = []
+    for _ in range(3):
+        errors += await asyncio.gather(failed(configuration.get), failed(configuration.get))
+        errors.append(await failed(configuration.latest))
+        await clock.advance(1)
+    assert len({id(error) for error in errors}) == len(errors)
+    assert (loads, len(caplog.records)) == (["bad"], 1)
+    async with configuration.change("bad"):
+        pass
+    await failed(configuration.get)
+    assert (loads, len(caplog.records)) == (["bad", "bad"], 2)
 
 
 async def test_what_a_newer_version_wrote_is_read_as_far_as_it_is_known(
