@@ -17,7 +17,7 @@ from frontdesk.kit.backoff import linear
 from frontdesk.kit.bus import Bus, BusSettings, Consumer, Delivery
 from frontdesk.kit.bus.connection import Outgoing
 from frontdesk.kit.clock import ManualClock, SystemClock
-from frontdesk.kit.errors import InvalidArgument, Unavailable
+from frontdesk.kit.errors import FrontdeskError, InvalidArgument, Unavailable
 from frontdesk.kit.nats_server import NatsServer
 from support.budgets import Broker, Replica, replicas
 from support.waiting import until, until_async
@@ -187,3 +187,52 @@ async def test_an_event_that_nats_will_never_take_does_not_stop_the_others(one: 
     await teller.record(one.record("a", 1, cost=Decimal("0.5")))
     await until(lambda: teller.waiting == 0)
     assert [row.call_id for row in await one.rows()] == ["a"]
+
+
+async def test_an_event_that_the_database_will_never_take_takes_no_other_along(
+    one: Replica, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the end, and where NATS takes none of a batch: each of the others is stored, and what is lost is
+    said."""
+
+    async def store(payloads: Sequence[bytes]) -> None:
+        if any(b"bad" in payload for payload in payloads):
+            raise FrontdeskError("what the organization set up can't be read")
+        await one.writer.store(payloads)
+
+    broker, clock = Broker(), ManualClock()
+    broker.down = True
+    teller = Spending(broker, store, clock, SpendingLimits(batch=3), linear(1, 1))
+    for name in ("a", "bad", "b", "c", "d"):
+        await teller.record(one.record(name, 1))
+    await teller.stop(0.2)
+    assert [row.call_id for row in await one.rows()] == ["a", "b", "c", "d"]
+    assert teller.waiting == 1
+    assert "what 1 calls used is lost" in caplog.text
+
+
+async def test_an_event_that_nobody_takes_waits_behind_the_others(one: Replica) -> None:
+    """NATS refuses all of a batch for good and the database one of it: the others are stored, and those that
+    come later are published."""
+
+    class Choosy(Broker):
+        async def publish_all(self, messages: Sequence[Outgoing]) -> None:
+            await super().publish_all(messages)
+            if any(b"bad" in message.payload for message in messages):
+                raise InvalidArgument("subject", "at most 1024 characters")
+
+    async def store(payloads: Sequence[bytes]) -> None:
+        if any(b"bad" in payload for payload in payloads):
+            raise FrontdeskError("what the organization set up can't be read")
+        await one.writer.store(payloads)
+
+    broker, clock = Choosy(), ManualClock()
+    broker.down = True
+    teller = Spending(broker, store, clock, SpendingLimits(batch=3), linear(1, 1))
+    for name in ("bad", "a", "b", "c"):
+        await teller.record(one.record(name, 1))
+    broker.down = False
+    await clock.advance(1)
+    await until(lambda: teller.waiting == 1)
+    assert [row.call_id for row in await one.rows()] == ["a", "b", "c"]
+    await teller.stop(0)

@@ -142,33 +142,51 @@ class Spending:
             self._worker = asyncio.create_task(self._publish(), name="spending")
 
     async def _publish(self) -> None:
-        """Publish what waits, in order, until nothing does."""
+        """Publish what waits until nothing does."""
         failures = 0
         while self._waiting:
             batch = list(islice(self._waiting, self._limits.batch))
-            try:
-                await self._bus.publish_all(batch)
-            except FrontdeskError as error:
-                # What no waiting mends must not stand before the others for ever.
-                if error.retryable or not await self._stored(batch):
-                    failures += 1
-                    await self._clock.sleep(self._again.delay(failures))
+            with contextlib.suppress(FrontdeskError):
+                refused = await self._published(batch)
+                self._done(len(batch), refused)
+                if len(refused) < len(batch):
+                    failures = 0
                     continue
-            failures = 0
-            self._done(len(batch))
+            failures += 1
+            await self._clock.sleep(self._again.delay(failures))
         log.info("NATS has everything that calls used")
 
-    async def _stored(self, batch: Sequence[Outgoing]) -> bool:
+    async def _published(self, batch: Sequence[Outgoing]) -> Sequence[Outgoing]:
+        """What of `batch` neither NATS nor the database will take; raises FrontdeskError when waiting mends
+        it."""
+        try:
+            await self._bus.publish_all(batch)
+        except FrontdeskError as error:
+            if error.retryable:
+                raise
+            # What no waiting mends must not stand before the others for ever.
+            return await self._stored(batch)
+        return ()
+
+    async def _stored(self, batch: Sequence[Outgoing]) -> Sequence[Outgoing]:
+        """What of `batch` the database will not take; raises FrontdeskError when it may take it later."""
         try:
             await self._store([message.payload for message in batch])
         except FrontdeskError as error:
-            log.warning("what calls used could not be stored either: %s", error.message)
-            return False
-        return True
+            log.warning("what %d calls used could not be stored either: %s", len(batch), error.message)
+            if error.retryable:
+                raise
+            if len(batch) == 1:
+                return batch
+            # One of them must not take the others along.
+            return [refused for message in batch for refused in await self._stored([message])]
+        return ()
 
-    def _done(self, count: int) -> None:
+    def _done(self, count: int, refused: Sequence[Outgoing] = ()) -> None:
+        """The first `count` no longer wait, but for what was refused, which waits behind the others."""
         for _ in range(count):
             self._waiting.popleft()
+        self._waiting.extend(refused)
         if len(self._waiting) < self._limits.waiting:
             self._room.set()
 
@@ -177,13 +195,14 @@ class Spending:
         if self._worker is not None:
             await asyncio.wait((self._worker,), timeout=deadline_s / 2)
             await tasks.end([self._worker])
-        with contextlib.suppress(TimeoutError):
+        lost: list[Outgoing] = []
+        with contextlib.suppress(TimeoutError, FrontdeskError):
             async with asyncio.timeout(deadline_s / 2):
                 while self._waiting:
                     batch = list(islice(self._waiting, self._limits.batch))
-                    if not await self._stored(batch):
-                        break
+                    lost += await self._stored(batch)
                     self._done(len(batch))
+        self._waiting.extend(lost)
         if self._waiting:
             log.error("what %d calls used is lost: neither NATS nor the database took it", len(self._waiting))
 
