@@ -212,6 +212,24 @@ async def test_a_stored_key_goes_to_no_other_server(bench: Bench, base_url: str)
     assert (loaded.base_url, loaded.api_key) == (base_url, "sk-new")
 
 
+@pytest.mark.parametrize("bench", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "body", [{}, [], {"base_url": ["x"]}, {"base_url": "x"}, {"base_url": "https://[::"}]
+)
+async def test_a_provider_that_cant_be_read_can_be_written_anew(bench: Bench, body: object) -> None:
+    """Nobody knows which server its key was for, so the key is needed with it, or has to go."""
+    stored = await bench.create(wanted())
+    async with bench.database.write() as connection:
+        await connection.execute(providers.update().values(body=body))
+    whole = wanted(provider_id=stored.provider_id, api_key="")
+    with pytest.raises(InvalidArgument) as refused:
+        await bench.update(whole)
+    assert refused.value.field == "provider.api_key"
+    assert await bench.loaded() == ()
+    assert not (await bench.update(whole, clear_api_key=True)).has_api_key
+    assert [(one.api_key, one.base_url) for one in await bench.loaded()] == [("", whole.base_url)]
+
+
 async def test_another_path_of_the_same_server_keeps_the_key(bench: Bench) -> None:
     """And a provider without a key may go anywhere."""
     stored = await bench.create(wanted())

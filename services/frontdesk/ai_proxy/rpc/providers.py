@@ -8,7 +8,7 @@ import grpc.aio
 from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from frontdesk.ai_proxy.base_url import server_of
+from frontdesk.ai_proxy.base_url import check_base_url, server_of
 from frontdesk.ai_proxy.breaker import State
 from frontdesk.ai_proxy.callers import api_key_id
 from frontdesk.ai_proxy.catalog import Candidate
@@ -32,7 +32,7 @@ from frontdesk.ai_proxy.stored_providers import (
     provider_from_row,
     row_to_proto,
 )
-from frontdesk.ai_proxy.tables import providers
+from frontdesk.ai_proxy.tables import UNREADABLE, providers
 from frontdesk.api.ai.v1 import provider_service_pb2 as pb
 from frontdesk.api.ai.v1.provider_service_pb2_grpc import ProviderServiceServicer
 from frontdesk.kit.access import allowed_organization, check_owner
@@ -160,7 +160,7 @@ class ProviderServicer(ProviderServiceServicer):
         async with self._configuration.change(organization_id) as connection:
             stored = await _row(connection, provider_id)
             if stored.api_key and keeps:
-                _check_server(stored.body["base_url"], request.provider.base_url)
+                _check_server(stored.body, request.provider.base_url)
             await _check_free(connection, organization_id, request.provider.name, provider_id)
             await connection.execute(
                 update(providers).where(providers.c.provider_id == provider_id).values(**values)
@@ -233,10 +233,17 @@ class ProviderServicer(ProviderServiceServicer):
         return row
 
 
-def _check_server(before: str, after: str) -> None:
-    """Raises InvalidArgument for an address at another server: a key that nobody can read must not be sent to
-    whomever an update names."""
-    if server_of(before) != server_of(after):
+def _check_server(body: Any, after: str) -> None:
+    """Raises InvalidArgument for an address at another server than the stored one's: a key that nobody can
+    read must not be sent to whomever an update names."""
+    try:
+        check_base_url(body["base_url"], "base_url")
+        before = server_of(body["base_url"])
+    except (InvalidArgument, *UNREADABLE):
+        raise InvalidArgument(
+            "provider.api_key", "is needed again, as the address that it was for can't be read"
+        ) from None
+    if before != server_of(after):
         raise InvalidArgument("provider.api_key", "is needed again, as the address leads to another server")
 
 
