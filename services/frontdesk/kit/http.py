@@ -161,20 +161,7 @@ class Beside:
 async def read_body(request: Request, limit: int, arrived: Callable[[int], None] | None = None) -> bytes:
     """The whole body; raises BodyTooLarge above `limit` bytes, by its announced length or as it arrives, and
     ClientDisconnect. `arrived` is told the size of each part."""
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > limit:
-        raise BodyTooLarge(limit)
-    parts: list[bytes] = []
-    size = 0
-    async with contextlib.aclosing(request.stream()) as stream:
-        async for part in stream:
-            size += len(part)
-            if size > limit:
-                raise BodyTooLarge(limit)
-            if arrived is not None:
-                arrived(len(part))
-            parts.append(part)
-    return b"".join(parts)
+    return await Request(request.scope, _bounded(request, limit, arrived)).body()
 
 
 def require(role: Role) -> Callable[[HTTPConnection], Coroutine[Any, Any, Principal]]:
@@ -384,6 +371,28 @@ class BodyTooLarge(HTTPException):
         super().__init__(413, f"the body is larger than {limit} bytes")
 
 
+def _bounded(connection: Request, limit: int, arrived: Callable[[int], None] | None = None) -> Receive:
+    """The connection's `receive`, which raises BodyTooLarge above `limit` bytes; an announced length above it
+    raises at once."""
+    announced = connection.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > limit:
+        raise BodyTooLarge(limit)
+    size = 0
+
+    async def receive() -> Message:
+        nonlocal size
+        message = await connection.receive()
+        part = len(message.get("body", b""))
+        size += part
+        if size > limit:
+            raise BodyTooLarge(limit)
+        if arrived is not None:
+            arrived(part)
+        return message
+
+    return receive
+
+
 class _BodyLimit:
     """Refuses a body above `limit` bytes, by its announced length or as it arrives."""
 
@@ -392,22 +401,11 @@ class _BodyLimit:
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdecimal() and int(announced) > self._limit:
-            too_large = BodyTooLarge(self._limit)
-            await (await _http_exception(Request(scope), too_large))(scope, receive, send)
-            return
-        size = 0
-
-        async def count() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > self._limit:
-                raise BodyTooLarge(self._limit)
-            return message
-
-        await self._app(scope, count, send)
+        if scope["type"] == "http":
+            request = Request(scope, receive)
+            try:
+                receive = _bounded(request, self._limit)
+            except BodyTooLarge as too_large:
+                await (await _http_exception(request, too_large))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)

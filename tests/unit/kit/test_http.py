@@ -1,4 +1,4 @@
-"""kit/http.py: one shape of error, verified callers, limits, and a server inside an asyncio program."""
+"""Errors, verified callers, limits, headers (security_headers.py) and the server (http_server.py) of HTTP."""
 
 from __future__ import annotations
 
