@@ -91,8 +91,8 @@ class OpenAiDoor:
                 response = await route.endpoint(request)
             except (FrontdeskError, HTTPException) as error:
                 response = error_response(error)
-            except ClientDisconnect:
-                raise
+            except (CallerLeft, ClientDisconnect):
+                response = Response(status_code=LEFT)
             except Exception:  # the boundary of a request: the log has the trace, the caller a sentence
                 log.exception("a request failed")
                 response = broken_response()
@@ -129,28 +129,20 @@ class OpenAiDoor:
         asked = read_chat(await self._body(request))
         caller = _caller(request, "stream" if asked.stream else "complete")
         answer_id, now = f"chatcmpl-{os.urandom(16).hex()}", self._clock.now_ms() // 1000
-        try:
-            async with WhileThere(request.receive):
-                if not asked.stream:
-                    completion = await self._completions.complete(caller, asked.model, asked.prompt)
-                    return _json(completion_body(answer_id, now, asked.model, completion))
-                batches = self._completions.stream(caller, asked.model, asked.prompt)
-                first = await anext(batches)
-        except CallerLeft:
-            return Response(status_code=LEFT)
+        async with WhileThere(request.receive):
+            if not asked.stream:
+                completion = await self._completions.complete(caller, asked.model, asked.prompt)
+                return _json(completion_body(answer_id, now, asked.model, completion))
+            batches = self._completions.stream(caller, asked.model, asked.prompt)
+            first = await anext(batches)
         chunks = Chunks(answer_id, now, asked.model, include_usage=asked.include_usage)
         return _Streamed(first, batches, chunks, self._limits.write_s)
 
     async def _embeddings(self, request: Request) -> Response:
         asked = read_embeddings(await self._body(request))
         caller = _caller(request, "embed")
-        try:
-            async with WhileThere(request.receive):
-                found, outcome = await self._completions.embed(
-                    caller, asked.model, asked.texts, asked.dimensions
-                )
-        except CallerLeft:
-            return Response(status_code=LEFT)
+        async with WhileThere(request.receive):
+            found, outcome = await self._completions.embed(caller, asked.model, asked.texts, asked.dimensions)
         return _json(embeddings_body(asked.model, found, outcome, as_base64=asked.base64))
 
     async def _models(self, request: Request) -> Response:
