@@ -120,15 +120,17 @@ def off(account_id: str, data: Data = DATA, address: Address = "", token: Token 
     _switch(account_id, Target(data, address, token), enabled=False)
 
 
+async def switch_ai(stub: ReplyServiceStub, account_id: str, *, enabled: bool, timeout: float = 10) -> None:
+    """Whether the AI answers an account's buyers; every other setting stays. `timeout`: seconds a call."""
+    asked = replies.GetReplySettingsRequest(account_id=account_id)
+    settings = (await stub.GetReplySettings(asked, timeout=timeout)).settings
+    settings.ai_enabled = enabled
+    await stub.UpdateReplySettings(replies.UpdateReplySettingsRequest(settings=settings), timeout=timeout)
+
+
 def _switch(account_id: str, target: Target, *, enabled: bool) -> None:
     async def work(channel: grpc.aio.Channel) -> None:
-        stub = ReplyServiceStub(channel)
-        found = await stub.GetReplySettings(
-            replies.GetReplySettingsRequest(account_id=account_id), timeout=10
-        )
-        found.settings.ai_enabled = enabled
-        request = replies.UpdateReplySettingsRequest(settings=found.settings)
-        await stub.UpdateReplySettings(request, timeout=10)
+        await switch_ai(ReplyServiceStub(channel), account_id, enabled=enabled)
 
     call(target, work)
     console.print(f"the AI is {'on' if enabled else 'off'}")

@@ -20,12 +20,12 @@ from frontdesk.api.chats.v1 import order_service_pb2 as orders_pb
 from frontdesk.api.chats.v1.chat_service_pb2_grpc import ChatServiceStub
 from frontdesk.api.chats.v1.order_service_pb2_grpc import OrderServiceStub
 from frontdesk.api.events.v1.event_pb2 import AiState, Event
-from frontdesk.api.replies.v1 import reply_service_pb2 as replies_pb
 from frontdesk.api.replies.v1 import rule_service_pb2 as rules_pb
 from frontdesk.api.replies.v1.reply_service_pb2_grpc import ReplyServiceStub
 from frontdesk.api.replies.v1.rule_pb2 import MATCH_CONTAINS, SCOPE_GLOBAL, DefaultReply, Rule
 from frontdesk.api.replies.v1.rule_pb2 import Part as Say
 from frontdesk.api.replies.v1.rule_service_pb2_grpc import RuleServiceStub
+from frontdesk.cli.ai import switch_ai
 from frontdesk.cli.local import ORGANIZATION, free_port
 from frontdesk.fleet import Part
 from frontdesk.kit import tasks
@@ -132,15 +132,6 @@ class Demo:
             timeout=TIMEOUT_S,
         )
 
-    async def _turn_ai_on(self, account_id: str) -> None:
-        stub = ReplyServiceStub(self._part.channel)
-        request = replies_pb.GetReplySettingsRequest(account_id=account_id)
-        settings = (await stub.GetReplySettings(request, timeout=TIMEOUT_S)).settings
-        settings.ai_enabled = True
-        await stub.UpdateReplySettings(
-            replies_pb.UpdateReplySettingsRequest(settings=settings), timeout=TIMEOUT_S
-        )
-
     async def _add_account(self, seller: Seller) -> None:
         """The shop's account, new or with the cookies that the marketplace knows now."""
         stub = AccountServiceStub(self._part.channel)
@@ -157,7 +148,8 @@ class Demo:
                 organization_id=ORGANIZATION, name=seller.nickname, cookies=seller.cookies, wait=True
             )
             account_id = (await stub.CreateAccount(create, timeout=TIMEOUT_S)).account.account_id
-        await self._turn_ai_on(account_id)
+        replies = ReplyServiceStub(self._part.channel)
+        await switch_ai(replies, account_id, enabled=True, timeout=TIMEOUT_S)
         await self._add_cards(account_id, seller)
 
     async def _add_cards(self, account_id: str, seller: Seller) -> None:
