@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from frontdesk.api.ai.v1 import ai_service_pb2 as pb
 from frontdesk.api.ai.v1 import budget_service_pb2 as budgets
 from frontdesk.api.ai.v1 import knowledge_service_pb2 as knowledge
 from frontdesk.api.ai.v1.spend_pb2 import Spend
-from frontdesk.kit.nats_server import NatsServer
 from frontdesk.simulators.models.script import Behaviour
 from support.ai_proxy import ORGANIZATION, AiBench
 from support.upstreams import add_provider
 from support.waiting import until_async
 
 PHONE = pb.Item(item_id="i1", title="手机", price="2199.00")
-
-
-@pytest.fixture
-async def ai(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[AiBench]:
-    bench = AiBench(nats_server, f"sqlite:///{tmp_path}/ai.db")
-    await bench.start()
-    yield bench
-    await bench.stop()
 
 
 async def _ask(ai: AiBench, text: str, **fields: Any) -> pb.AnswerResponse:
@@ -38,10 +25,8 @@ async def _ask(ai: AiBench, text: str, **fields: Any) -> pb.AnswerResponse:
     return response
 
 
-async def test_offline_answers_while_there_is_no_provider(ai: AiBench) -> None:
-    """The item's price and the seller's knowledge are quoted; what nobody wrote down needs a person."""
-    said = await _ask(ai, "这个多少钱呀")
-    assert (said.text, said.needs_person, said.outcome.provider) == ("标价2199.00元。", False, "offline")
+async def _write_down(ai: AiBench) -> None:
+    """How the seller sends what was bought."""
     document = knowledge.Document(
         organization_id=ORGANIZATION,
         title="发货",
@@ -49,6 +34,13 @@ async def test_offline_answers_while_there_is_no_provider(ai: AiBench) -> None:
         content="下单后48小时内顺丰发货。",
     )
     await ai.knowledge.CreateDocument(knowledge.CreateDocumentRequest(document=document))
+
+
+async def test_offline_answers_while_there_is_no_provider(ai: AiBench) -> None:
+    """The item's price and the seller's knowledge are quoted; what nobody wrote down needs a person."""
+    said = await _ask(ai, "这个多少钱呀")
+    assert (said.text, said.needs_person, said.outcome.provider) == ("标价2199.00元。", False, "offline")
+    await _write_down(ai)
     assert (await _ask(ai, "顺丰发货吗")).text == "下单后48小时内顺丰发货。"
     left = await _ask(ai, "支持刷鸿蒙系统吗")
     assert (left.reason, left.outcome.provider) == ("no_answer", "offline")
@@ -95,13 +87,7 @@ async def test_the_account_pays_for_the_search_of_its_answer(ai: AiBench) -> Non
     await add_provider(
         ai.channel, ORGANIZATION, ai.models.url, "v", name="vectors", model="embedding", embeds=True
     )
-    document = knowledge.Document(
-        organization_id=ORGANIZATION,
-        title="发货",
-        format=knowledge.DOCUMENT_FORMAT_TEXT,
-        content="下单后48小时内顺丰发货。",
-    )
-    await ai.knowledge.CreateDocument(knowledge.CreateDocumentRequest(document=document))
+    await _write_down(ai)
     assert await _recorded(ai, 1) == [("vectors", "v", "embed", "", "OK")]
     ai.models.script.add(
         Behaviour(model="m", text='{"text": "两天", "confidence": 0.9, "needs_person": false}')

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner
 
 from frontdesk.cli.providers import app
-from frontdesk.kit.nats_server import NatsServer
 from support.ai_proxy import ORGANIZATION, AiBench
 from support.upstreams import add_provider
 
 
-@pytest.fixture
-async def bench(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[AiBench]:
-    bench = AiBench(nats_server, f"sqlite:///{tmp_path}/ai.db")
-    await bench.start()
-    yield bench
-    await bench.stop()
-
-
-async def test_a_key_is_replaced_and_removed(bench: AiBench) -> None:
+async def test_a_key_is_replaced_and_removed(ai: AiBench) -> None:
     """What the provider is sent is the new key, typed or given, then none; a key is never printed."""
-    provider = await add_provider(bench.channel, ORGANIZATION, bench.models.url)
-    environ = {"FRONTDESK_ADDRESS": await bench.open_grpc(), "FRONTDESK_TOKEN": bench.key()}
-    calls = bench.models.log.calls
+    provider = await add_provider(ai.channel, ORGANIZATION, ai.models.url)
+    environ = {"FRONTDESK_ADDRESS": await ai.open_grpc(), "FRONTDESK_TOKEN": ai.key()}
+    calls = ai.models.log.calls
 
     async def run(*words: str, typed: str = "", code: int = 0) -> str:
         result = await asyncio.to_thread(CliRunner().invoke, app, list(words), input=typed, env=environ)

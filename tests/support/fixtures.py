@@ -14,6 +14,7 @@ import pytest
 from frontdesk.kit.nats_server import NatsServer
 
 if TYPE_CHECKING:
+    from support.ai_proxy import AiBench
     from support.engine import EngineBench
     from support.shop import Shop
 
@@ -36,6 +37,17 @@ async def bench(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Engine
     from support.engine import EngineBench
 
     bench = EngineBench(nats_server, f"sqlite:///{tmp_path}/engine.db")
+    await bench.start()
+    yield bench
+    await bench.stop()
+
+
+@pytest.fixture
+async def ai(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[AiBench]:
+    """One ai-proxy on SQLite, without a provider."""
+    from support.ai_proxy import AiBench
+
+    bench = AiBench(nats_server, f"sqlite:///{tmp_path}/ai.db")
     await bench.start()
     yield bench
     await bench.stop()
