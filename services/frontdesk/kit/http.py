@@ -136,14 +136,14 @@ def ops_app(readiness: Readiness, prometheus: Callable[[], bytes]) -> Starlette:
 class Beside:
     """`app`, and beside it doors of another protocol: below a door's path every request is the door's.
 
-    A door gets the headers, the span and the log line of every request, and `require` works on it. Bodies
+    A door gets headers, span, log line and compression as every request, and `require` works on it. Bodies
     (`read_body`), paths and the shapes of errors are its own. FastAPI's layers cost a call as much as a door.
     """
 
     def __init__(self, app: FastAPI, doors: Mapping[str, ASGIApp], tracer: Tracer | None = None) -> None:
         self._app = app
         self._doors = tuple(
-            (path, SecurityHeaders(_RequestScope(door, tracer), API_CONTENT_POLICY))
+            (path, SecurityHeaders(_RequestScope(_compressed(door), tracer), API_CONTENT_POLICY))
             for path, door in doors.items()
         )
 
@@ -276,9 +276,13 @@ def _middleware(max_body_bytes: int, content_policy: str, tracer: Tracer | None)
     return [
         Middleware(SecurityHeaders, content_policy=content_policy),
         Middleware(_RequestScope, tracer=tracer),
-        Middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES),
+        Middleware(_compressed),
         Middleware(_BodyLimit, limit=max_body_bytes),
     ]
+
+
+def _compressed(app: ASGIApp) -> ASGIApp:
+    return GZipMiddleware(app, minimum_size=GZIP_FROM_BYTES)
 
 
 class _RequestScope:

@@ -421,6 +421,9 @@ class Echo:
         request = Request(scope, receive)
         if scope["path"] == "/echo/bug":
             raise RuntimeError("secret detail")
+        if scope["path"] == "/echo/large":
+            await Response("x" * 2000)(scope, receive, send)
+            return
         who = await self._enter(request)
         try:
             body = await read_body(request, self._limit)
@@ -446,6 +449,15 @@ async def test_a_door_beside_the_application(beside: httpx.AsyncClient) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert (await beside.get("/healthz")).status_code == 200
     assert (await beside.get("/echoes")).json()["code"] == "NOT_FOUND"
+
+
+async def test_what_a_door_beside_says_is_compressed_too(beside: httpx.AsyncClient) -> None:
+    """Where it is long, and the caller takes it."""
+    answer = await beside.get("/echo/large")
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.text == "x" * 2000
+    plain = await beside.get("/echo/large", headers={"accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers
 
 
 async def test_a_door_beside_is_safe(beside: httpx.AsyncClient) -> None:
